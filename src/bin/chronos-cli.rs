@@ -1,0 +1,2 @@
+//! chronos-cli
+fn main() {}

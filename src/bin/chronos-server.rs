@@ -1,0 +1,2 @@
+//! chronos-server
+fn main() {}

@@ -1,0 +1,8 @@
+//! Pure functions over bytes: the alphabet that every file format is written in.
+
+pub(crate) mod crc;
+pub(crate) mod cursor;
+pub mod slice;
+pub(crate) mod varint;
+
+pub use slice::Slice;

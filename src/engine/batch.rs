@@ -1,0 +1,162 @@
+//! A write batch: changes that become visible, and durable, together or not at all.
+//!
+//! Its encoding is also the payload of the log:
+//!
+//! ```text
+//! batch := op*
+//! op    := 1: u8 | key: bytes | value: bytes                      put
+//!        | 2: u8 | key: bytes | expires: u64 | value: bytes       put that expires, milliseconds since 1970
+//!        | 3: u8 | key: bytes                                     delete
+//! bytes := length: varint | length bytes                          // integers little-endian
+//! ```
+
+use crate::codec::cursor::Cursor;
+use crate::codec::varint;
+
+const PUT: u8 = 1;
+const PUT_EXPIRING: u8 = 2;
+const DELETE: u8 = 3;
+
+/// Changes to be written together.
+#[derive(Clone, Debug, Default)]
+pub struct WriteBatch {
+    bytes: Vec<u8>,
+    count: u64,
+}
+
+/// One change of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op<'a> {
+    Put { key: &'a [u8], value: &'a [u8], expires_at: Option<u64> },
+    Delete { key: &'a [u8] },
+}
+
+impl WriteBatch {
+    /// An empty batch.
+    pub fn new() -> WriteBatch {
+        WriteBatch::default()
+    }
+
+    /// Sets `key` to `value`.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.op(PUT, key);
+        self.prefixed(value);
+    }
+
+    /// Sets `key` to `value` until `expires_at`, in milliseconds since 1970.
+    pub fn put_expiring(&mut self, key: &[u8], value: &[u8], expires_at: u64) {
+        self.op(PUT_EXPIRING, key);
+        self.bytes.extend_from_slice(&expires_at.to_le_bytes());
+        self.prefixed(value);
+    }
+
+    /// Removes `key`.
+    pub fn delete(&mut self, key: &[u8]) {
+        self.op(DELETE, key);
+    }
+
+    /// How many changes.
+    pub fn len(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Forgets all changes, keeping the allocation.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
+    }
+
+    fn op(&mut self, kind: u8, key: &[u8]) {
+        self.bytes.push(kind);
+        self.prefixed(key);
+        self.count += 1;
+    }
+
+    fn prefixed(&mut self, bytes: &[u8]) {
+        varint::put(&mut self.bytes, bytes.len() as u64);
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn ops(&self) -> Ops<'_> {
+        Ops { cursor: Cursor::new(&self.bytes) }
+    }
+}
+
+/// The changes in encoded bytes, in order; `None` ends it, and [`Ops::rest`] tells whether that was the end of the
+/// bytes or something that is no change.
+pub(crate) struct Ops<'a> {
+    cursor: Cursor<'a>,
+}
+
+impl<'a> Ops<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Ops<'a> {
+        Ops { cursor: Cursor::new(bytes) }
+    }
+
+    /// Bytes that were not decoded (all of them from the first bad change on).
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.cursor.rest()
+    }
+
+    fn decode(cursor: &mut Cursor<'a>) -> Option<Op<'a>> {
+        let kind = cursor.u8()?;
+        let key = cursor.prefixed()?;
+        match kind {
+            PUT => Some(Op::Put { key, value: cursor.prefixed()?, expires_at: None }),
+            PUT_EXPIRING => {
+                let expires_at = Some(cursor.u64()?);
+                Some(Op::Put { key, value: cursor.prefixed()?, expires_at })
+            }
+            DELETE => Some(Op::Delete { key }),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Iterator for Ops<'a> {
+    type Item = Op<'a>;
+
+    fn next(&mut self) -> Option<Op<'a>> {
+        let mut cursor = self.cursor;
+        let op = Self::decode(&mut cursor)?;
+        self.cursor = cursor;
+        Some(op)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decodes_what_was_put_in_and_stops_at_the_first_bad_byte() {
+        let mut batch = WriteBatch::new();
+        batch.put(b"a", b"1");
+        batch.put_expiring(b"b", b"", 77);
+        batch.delete(b"c");
+        let ops: Vec<Op<'_>> = batch.ops().collect();
+        assert_eq!(
+            ops,
+            [
+                Op::Put { key: b"a", value: b"1", expires_at: None },
+                Op::Put { key: b"b", value: b"", expires_at: Some(77) },
+                Op::Delete { key: b"c" },
+            ]
+        );
+        for cut in 0..batch.bytes().len() {
+            let mut ops = Ops::new(&batch.bytes()[..cut]);
+            let whole = ops.by_ref().count();
+            assert!(whole < 3);
+            assert!(cut == 0 || whole > 0 || !ops.rest().is_empty());
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What can go wrong, by what the caller can do about it.
+
+use std::io;
+
+/// The engine's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Errors by the caller's reaction.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The disk refused. Reads of other keys go on.
+    #[error("{file}: {what}: {source}")]
+    Io {
+        /// The file it happened to.
+        file: String,
+        /// What was being done.
+        what: &'static str,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Bytes of a file are not what was written. Never a wrong answer: the read or the start fails.
+    #[error("{file}: {what} at byte {offset}")]
+    Corrupt {
+        /// The damaged file.
+        file: String,
+        /// What is wrong.
+        what: String,
+        /// Where, in bytes from the file's start.
+        offset: u64,
+    },
+    /// Another process has the directory open.
+    #[error("{directory} is in use by process {}", holder.map_or("unknown".to_owned(), |pid| pid.to_string()))]
+    Locked {
+        /// The database directory.
+        directory: String,
+        /// The process that holds it, where known.
+        holder: Option<u32>,
+    },
+    /// The caller asked for something that cannot be (an empty key, a value over the limit).
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// The log has failed: this write was not applied, reads go on, writes resume when the disk allows.
+    #[error("not written, the database is read-only until its disk recovers: {0}")]
+    ReadOnly(String),
+    /// The database has been closed.
+    #[error("the database is closed")]
+    Closed,
+}
