@@ -12,12 +12,14 @@
 
 mod lock;
 mod os;
+pub mod sim;
 mod whole;
 
 use std::io;
 use std::sync::Arc;
 
 pub use os::OsFs;
+pub use sim::SimFs;
 
 /// One directory.
 pub trait Fs: Send + Sync + 'static {
