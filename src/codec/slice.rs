@@ -20,6 +20,14 @@ impl Slice {
         Slice { buffer: Arc::from(bytes), start: 0, len: bytes.len() }
     }
 
+    /// `len` bytes that `fill` writes in place (they are zero before), so that what is read or decompressed is not
+    /// copied once more.
+    pub(crate) fn build<E>(len: usize, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Slice, E> {
+        let mut buffer: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
+        fill(Arc::get_mut(&mut buffer).expect("nobody else has seen it yet"))?;
+        Ok(Slice { buffer, start: 0, len })
+    }
+
     /// The bytes `start..end` of this slice, sharing its allocation. Panics if the range is out of bounds.
     pub fn slice(&self, start: usize, end: usize) -> Slice {
         assert!(start <= end && end <= self.len, "slice {start}..{end} of {} bytes", self.len);
