@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 /// Immutable shared bytes. Cloning costs one reference count.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Slice {
     buffer: Arc<[u8]>,
     start: usize,

@@ -26,9 +26,11 @@ impl Default for TableOptions {
     }
 }
 
-/// How a block's bytes are compressed.
+/// How a table's blocks are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compression {
+pub enum Compression {
+    /// Blocks are stored as they are.
     None,
+    /// LZ4, where it saves at least an eighth of the block.
     Lz4,
 }
