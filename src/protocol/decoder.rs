@@ -380,6 +380,12 @@ impl Decoder {
         Step::Broken { reply, answer_in: self.decide_by_line() }
     }
 
+    /// Bytes allocated for the words of requests.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.spans.capacity() * size_of::<Span>() + self.scratch.capacity()
+    }
+
     #[inline]
     fn note_searched(&mut self, _bytes: usize) {
         #[cfg(test)]

@@ -304,6 +304,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_looked_at_is_not_looked_at_again() {
+        let numbers = [&b"*1000\r\n"[..], &b":1234\r\n".repeat(1000)].concat();
+        let line = [&b"+"[..], &[b'x'; 5000], b"\r\n"].concat();
+        for bytes in [numbers, line] {
+            let mut reader = ReplyReader::new();
+            for len in 0..bytes.len() {
+                assert_eq!(reader.read(&bytes[..len]), Ok(None));
+                assert_eq!(reader.searched, len);
+            }
+            assert!(matches!(reader.read(&bytes), Ok(Some((_, len))) if len == bytes.len()));
+        }
+    }
+
+    #[test]
     fn garbage_is_named() {
         for (bytes, error) in [
             (&b"HTTP/1.1 400\r\n"[..], ReplyError::Type(b'H')),

@@ -311,13 +311,27 @@ fn a_long_line_is_searched_once() {
 
 #[test]
 fn an_endless_number_is_searched_once_and_then_given_up() {
-    let stream = [b"*", &b"1".repeat(64 << 10)[..]].concat();
-    let mut decoder = Decoder::new(Limits::default());
-    for len in 1..stream.len() {
-        assert!(matches!(decoder.decode(&stream[..len], &tail), Step::Incomplete { .. }), "{len}");
+    for before in ["*", "*1\r\n$"] {
+        let stream = [before.as_bytes(), &b"1".repeat(64 << 10)].concat();
+        let mut decoder = Decoder::new(Limits::default());
+        for len in 1..stream.len() {
+            assert!(matches!(decoder.decode(&stream[..len], &tail), Step::Incomplete { .. }), "{len}");
+        }
+        assert!(matches!(decoder.decode(&stream, &tail), Step::Broken { .. }));
+        assert!(decoder.searched < 3 * stream.len(), "{} bytes searched behind {before:?}", decoder.searched);
     }
-    assert!(matches!(decoder.decode(&stream, &tail), Step::Broken { .. }));
-    assert!(decoder.searched < 3 * stream.len(), "{} bytes searched", decoder.searched);
+}
+
+#[test]
+fn a_quiet_connection_keeps_little_room() {
+    let mut decoder = Decoder::new(Limits::default());
+    let words = [&b"GET "[..], &br#""\n" "#.repeat(10_000), b"\n"].concat();
+    let word = [&b"GET \""[..], &br"\n".repeat(10_000), b"\"\n"].concat();
+    for stream in [words, word].iter().cycle().take(10) {
+        assert!(matches!(decoder.decode(stream, &tail), Step::Request { used, .. } if used == stream.len()));
+        assert!(matches!(decoder.decode(b"", &tail), Step::Incomplete { at_least: 1 }));
+        assert!(decoder.room() <= 16 << 10, "{} bytes kept", decoder.room());
+    }
 }
 
 #[test]
