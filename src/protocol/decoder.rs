@@ -256,11 +256,12 @@ impl Decoder {
             Lines::Redis => self.limits.max_inline,
         };
         // A line of exactly the limit, and its line end.
-        let window = buffer.len().min(limit + 2);
+        let longest = limit.saturating_add(2);
+        let window = buffer.len().min(longest);
         let from = searched.min(window);
         self.note_searched(window - from);
         let Some(newline) = memchr(b'\n', &buffer[from..window]).map(|at| from + at) else {
-            if buffer.len() >= limit + 2 {
+            if buffer.len() >= longest {
                 return self.line_too_long(limit);
             }
             self.progress = Progress::Line { searched: buffer.len() };

@@ -95,7 +95,9 @@ pub(super) fn matches_golden(name: &str, actual: &str) {
 }
 
 /// One connection of a golden script.
-struct Conversation {
+struct Conversation<'s> {
+    /// The script's lines but for the outcome.
+    lines: Vec<&'s str>,
     limits: Limits,
     stream: Vec<u8>,
 }
@@ -116,13 +118,12 @@ fn bytes_of(sent: &str) -> Vec<u8> {
 
 /// Reads a script: blank lines separate connections, `#` comments, `%` options, `<` what is sent (see
 /// [`bytes_of`]). Lines of `>` are the outcome, and skipped.
-fn conversations(script: &str) -> Vec<(Vec<&str>, Conversation)> {
+fn conversations(script: &str) -> Vec<Conversation<'_>> {
     let mut all = Vec::new();
     for block in script.split("\n\n") {
-        let mut conversation = Conversation { limits: Limits::default(), stream: Vec::new() };
-        let mut kept = Vec::new();
+        let mut conversation = Conversation { lines: Vec::new(), limits: Limits::default(), stream: Vec::new() };
         for line in block.lines().filter(|line| !line.starts_with('>')) {
-            kept.push(line);
+            conversation.lines.push(line);
             if let Some(sent) = line.strip_prefix("< ") {
                 conversation.stream.extend(bytes_of(sent));
             } else if let Some(option) = line.strip_prefix("% ") {
@@ -139,7 +140,7 @@ fn conversations(script: &str) -> Vec<(Vec<&str>, Conversation)> {
                 assert!(line.starts_with('#') || line.is_empty(), "neither #, %, < nor >: {line}");
             }
         }
-        all.push((kept, conversation));
+        all.push(conversation);
     }
     all
 }
@@ -151,7 +152,7 @@ fn requests_are_understood_as_the_golden_scripts_say() {
     for name in SCRIPTS {
         let script = fs::read_to_string(golden_file(name)).unwrap();
         let mut blocks = Vec::new();
-        for (mut lines, Conversation { limits, stream }) in conversations(&script) {
+        for Conversation { mut lines, limits, stream } in conversations(&script) {
             let steps: Vec<String> =
                 understood(limits, &stream, &[]).into_iter().map(|step| format!("> {step}")).collect();
             lines.extend(steps.iter().map(String::as_str));
@@ -165,7 +166,7 @@ fn requests_are_understood_as_the_golden_scripts_say() {
 fn no_split_of_a_golden_script_makes_a_difference() {
     for name in SCRIPTS {
         let script = fs::read_to_string(golden_file(name)).unwrap();
-        for (lines, Conversation { limits, stream }) in conversations(&script) {
+        for Conversation { lines, limits, stream } in conversations(&script) {
             let whole = understood(limits, &stream, &[]);
             for cut in 0..stream.len() {
                 assert_eq!(understood(limits, &stream, &[cut]), whole, "cut at {cut}: {lines:?}");
