@@ -79,7 +79,7 @@ impl ReplyReader {
     /// Moves on to the end of the reply; `false` if the bytes end before it does.
     fn walk(&mut self, buffer: &[u8]) -> Result<bool, ReplyError> {
         loop {
-            let Some((kind, line, mut next)) = self.next_line(buffer)? else { return Ok(false) };
+            let Some(((kind, line), mut next)) = self.next_line(buffer)? else { return Ok(false) };
             let mut elements = 0;
             match Kind::of(kind)? {
                 Kind::Line => {}
@@ -121,8 +121,8 @@ impl ReplyReader {
         }
     }
 
-    /// The type byte at `at`, the rest of its line, and where the next line begins.
-    fn next_line<'b>(&mut self, buffer: &'b [u8]) -> Result<Option<(u8, &'b [u8], usize)>, ReplyError> {
+    /// The type byte and the rest of its line at `at`, and where the next line begins.
+    fn next_line<'b>(&mut self, buffer: &'b [u8]) -> Result<Option<(Line<'b>, usize)>, ReplyError> {
         let from = self.searched.max(self.at).min(buffer.len());
         let Some(end) = memchr(b'\n', &buffer[from..]).map(|at| from + at) else {
             if let Some(&kind) = buffer.get(self.at) {
@@ -131,7 +131,7 @@ impl ReplyReader {
             self.searched = buffer.len();
             return if buffer.len() - self.at > MAX_LINE { Err(ReplyError::LineTooLong) } else { Ok(None) };
         };
-        split_line(&buffer[self.at..end]).map(|(kind, line)| Some((kind, line, end + 1)))
+        split_line(&buffer[self.at..end]).map(|line| Some((line, end + 1)))
     }
 }
 
@@ -155,6 +155,9 @@ pub(crate) fn encode_command<A: AsRef<[u8]>>(args: &[A], out: &mut Vec<u8>) {
     }
 }
 
+/// A type byte and the rest of its line.
+type Line<'b> = (u8, &'b [u8]);
+
 /// What follows a type byte's line.
 enum Kind {
     Line,
@@ -177,7 +180,7 @@ impl Kind {
     }
 }
 
-fn split_line(line: &[u8]) -> Result<(u8, &[u8]), ReplyError> {
+fn split_line(line: &[u8]) -> Result<Line<'_>, ReplyError> {
     let (&kind, rest) = line.split_first().ok_or(ReplyError::Type(b'\n'))?;
     Kind::of(kind)?;
     Ok((kind, rest.strip_suffix(b"\r").ok_or(ReplyError::Framing)?))
@@ -246,7 +249,7 @@ fn build(buffer: &[u8], at: &mut usize) -> Result<Value, ReplyError> {
     })
 }
 
-fn take_line<'b>(buffer: &'b [u8], at: &mut usize) -> Result<(u8, &'b [u8]), ReplyError> {
+fn take_line<'b>(buffer: &'b [u8], at: &mut usize) -> Result<Line<'b>, ReplyError> {
     let len = memchr(b'\n', &buffer[*at..]).ok_or(ReplyError::Framing)?;
     let line = &buffer[*at..*at + len];
     *at += len + 1;
