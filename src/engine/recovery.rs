@@ -129,7 +129,7 @@ impl Replay {
             };
             let mut reader = SegmentReader::open(number, &bytes)?;
             let corrupt = |what: String, offset| Error::Corrupt { file: name.clone(), what, offset };
-            let before = self.last;
+            let before = self.changes;
             while closed.is_none_or(|len| reader.offset() < len) {
                 let Some(group) = reader.next()? else { break };
                 if let Some((number, offset)) = torn {
@@ -143,6 +143,7 @@ impl Replay {
                     return Err(corrupt(what, group.offset));
                 }
                 gap_allowed = false;
+                self.last = self.last.max(SeqNo(group.position.first.0.saturating_sub(1)));
                 self.watermark = self.watermark.max(group.position.watermark);
                 if !self.group(group.position.first, group.batches) {
                     return Err(corrupt("a record whose changes cannot be read".to_owned(), group.offset));
@@ -167,7 +168,7 @@ impl Replay {
                     warn!(file = %name, offset = reader.offset(), dropped, "the log ends in a torn tail: writes that were never acknowledged are dropped");
                 }
             }
-            if self.last > self.flushed && self.last > before {
+            if self.changes > before {
                 self.needed.push((number, reader.offset(), self.last));
             }
         }
