@@ -1,10 +1,11 @@
-//! A file in memory and a small random source, for the tests of this floor.
+//! A file in memory that remembers how it was used, for the tests of this floor.
 
 use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::codec::Rng;
 use crate::fs::File;
 
 /// A file in memory that remembers how it was used.
@@ -101,25 +102,7 @@ impl File for MemFile {
     }
 }
 
-/// SplitMix64: a seed gives the same numbers on every machine, for ever.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `end`.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    /// `len` bytes, of few different values so that they compress and share prefixes.
-    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| b"abcd"[self.below(4) as usize]).collect()
-    }
+/// `len` bytes, of few different values so that they compress and share prefixes.
+pub(crate) fn few_bytes(rng: &mut Rng, len: usize) -> Vec<u8> {
+    (0..len).map(|_| *rng.pick(b"abcd")).collect()
 }

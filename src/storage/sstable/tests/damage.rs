@@ -3,10 +3,10 @@
 use super::super::footer::{FOOTER_BYTES, HEADER_BYTES};
 use super::super::frame::TRAILER_BYTES;
 use super::*;
+use crate::codec::Rng;
 use crate::codec::crc::crc32;
 use crate::storage::Error;
 use crate::storage::sstable::dump;
-use crate::storage::testing::Random;
 
 fn entries() -> Vec<Entry> {
     let mut entries: Vec<Entry> =
@@ -127,11 +127,11 @@ fn nothing_panics_when_checksums_are_right_and_bytes_are_not() {
             let length = u32::from_le_bytes(good[at + 8..at + 12].try_into().unwrap());
             stored.push(super::super::frame::Handle { offset, length });
         }
-        let random = &mut Random(5);
+        let rng = &mut Rng::new(5);
         for at in HEADER_BYTES..good.len() {
             for _ in 0..4 {
                 let mut bytes = good.clone();
-                bytes[at] = random.next() as u8;
+                bytes[at] = rng.next_u64() as u8;
                 for handle in &stored {
                     let (start, end) = (handle.offset as usize, handle.end() as usize);
                     let covered = start..end - TRAILER_BYTES + 1;

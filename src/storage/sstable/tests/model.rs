@@ -3,25 +3,26 @@
 use std::ops::{Bound, RangeBounds};
 
 use super::*;
+use crate::codec::Rng;
 use crate::storage::Error;
-use crate::storage::testing::Random;
+use crate::storage::testing::few_bytes;
 
 /// Keys with long common prefixes, up to six versions each, of all kinds.
-fn random_entries(random: &mut Random) -> Vec<Entry> {
-    let keys = random.below(200);
+fn random_entries(rng: &mut Rng) -> Vec<Entry> {
+    let keys = rng.below(200);
     let mut entries = Vec::new();
-    let mut seq = random.below(1000) + 1;
+    let mut seq = rng.below(1000) + 1;
     for _ in 0..keys {
-        let len = random.below(12) as usize + 1;
-        let key = random.bytes(len);
-        for _ in 0..random.below(6) + 1 {
-            seq += random.below(3) + 1;
-            let longest = if random.below(20) == 0 { 500 } else { 30 };
-            let len = random.below(longest) as usize;
-            let (kind, value) = match random.below(4) {
+        let len = rng.below(12) as usize + 1;
+        let key = few_bytes(rng, len);
+        for _ in 0..rng.below(6) + 1 {
+            seq += rng.below(3) + 1;
+            let longest = if rng.below(20) == 0 { 500 } else { 30 };
+            let len = rng.below(longest) as usize;
+            let (kind, value) = match rng.below(4) {
                 0 => (Kind::Tombstone, Vec::new()),
-                1 => (Kind::Put { expires_at: Some(random.next()) }, random.bytes(len)),
-                _ => (PUT, random.bytes(len)),
+                1 => (Kind::Put { expires_at: Some(rng.next_u64()) }, few_bytes(rng, len)),
+                _ => (PUT, few_bytes(rng, len)),
             };
             entries.push(entry(&key, seq, kind, value));
         }
@@ -31,12 +32,12 @@ fn random_entries(random: &mut Random) -> Vec<Entry> {
 }
 
 fn round_trip(seed: u64) {
-    let random = &mut Random(seed);
-    let entries = random_entries(random);
+    let rng = &mut Rng::new(seed);
+    let entries = random_entries(rng);
     let options = TableOptions {
-        block_bytes: [1, 64, 200, 1000, 4096][random.below(5) as usize],
-        filter_bits_per_key: [0, 10][random.below(2) as usize],
-        compression: [Compression::None, Compression::Lz4][random.below(2) as usize],
+        block_bytes: *rng.pick(&[1, 64, 200, 1000, 4096]),
+        filter_bits_per_key: *rng.pick(&[0, 10]),
+        compression: *rng.pick(&[Compression::None, Compression::Lz4]),
         sync_every: 0,
     };
     let (file, meta) = build(&entries, TABLE, options);
@@ -46,7 +47,7 @@ fn round_trip(seed: u64) {
     assert_eq!(meta.properties.entries, entries.len() as u64);
 
     let mut keys: Vec<Vec<u8>> = entries.iter().map(|entry| entry.key.clone()).collect();
-    keys.extend((0..50).map(|n| random.bytes(n % 10 + 1)));
+    keys.extend((0..50).map(|n| few_bytes(rng, n % 10 + 1)));
     keys.extend([b"a".to_vec(), b"zz".to_vec(), vec![0], vec![0xff; 3]]);
     for mode in [ReadMode::Cached, ReadMode::Streaming] {
         let bounds =
@@ -61,7 +62,7 @@ fn round_trip(seed: u64) {
         }
     }
     for key in &keys {
-        for as_of in [0, 1, random.below(2000), random.below(2000), entries.first().map_or(1, |e| e.seq.0), u64::MAX] {
+        for as_of in [0, 1, rng.below(2000), rng.below(2000), entries.first().map_or(1, |e| e.seq.0), u64::MAX] {
             assert_eq!(get(&table, key, as_of).unwrap(), newest(&entries, key, as_of), "{key:?} as of {as_of}");
         }
     }
@@ -70,8 +71,7 @@ fn round_trip(seed: u64) {
 #[test]
 fn every_version_of_random_keys_comes_back_both_ways_and_as_of_any_time() {
     for seed in 0..150 {
-        // Shown when it fails; `round_trip(seed)` alone replays it.
-        println!("seed {seed}");
+        // `round_trip(seed)` alone replays it.
         round_trip(seed);
     }
 }
@@ -100,10 +100,10 @@ fn versions_of_one_key_that_fill_many_blocks_are_each_found_in_one_block() {
 
 #[test]
 fn smallest_and_largest_keys_and_values_come_back() {
-    let random = &mut Random(1);
+    let rng = &mut Rng::new(1);
     let mut entries = vec![
         entry([0], 1, PUT, ""),
-        entry([0xff], 2, PUT, random.bytes(1 << 20)),
+        entry([0xff], 2, PUT, few_bytes(rng, 1 << 20)),
         entry(vec![b'k'; 64 << 10], 3, PUT, "long key"),
         entry([&vec![b'k'; (64 << 10) - 1][..], b"l"].concat(), u64::MAX, PUT, vec![0; 1 << 20]),
         entry("mixed", 5, Kind::Put { expires_at: Some(u64::MAX) }, (0..=255).collect::<Vec<u8>>().repeat(3000)),
@@ -129,7 +129,7 @@ fn smallest_and_largest_keys_and_values_come_back() {
 #[test]
 fn a_large_value_has_a_block_of_its_own() {
     let mut entries: Vec<Entry> = (0..20).map(|n| entry(format!("k{n:02}"), n, PUT, "small")).collect();
-    entries[10].value = Random(3).bytes(100_000);
+    entries[10].value = few_bytes(&mut Rng::new(3), 100_000);
     let (_, meta) = build(&entries, TABLE, TableOptions::default());
     assert_eq!(meta.properties.data_blocks, 3);
 }
@@ -161,8 +161,8 @@ fn entries_out_of_order_are_refused_and_leave_the_table_whole() {
 
 #[test]
 fn a_long_table_is_synced_on_the_way_and_at_its_end() {
-    let random = &mut Random(2);
-    let entries: Vec<Entry> = (0..5000).map(|n| entry(format!("{n:08}"), n, PUT, random.bytes(1000))).collect();
+    let rng = &mut Rng::new(2);
+    let entries: Vec<Entry> = (0..5000).map(|n| entry(format!("{n:08}"), n, PUT, few_bytes(rng, 1000))).collect();
     let options = TableOptions { compression: Compression::None, sync_every: 1 << 20, ..TableOptions::default() };
     let (file, meta) = build(&entries, TABLE, options);
     assert!(meta.file_bytes > 4 << 20);
@@ -175,10 +175,10 @@ fn a_long_table_is_synced_on_the_way_and_at_its_end() {
 
 #[test]
 fn the_estimate_is_near_the_length() {
-    let random = &mut Random(2);
+    let rng = &mut Rng::new(2);
     let mut writer = TableWriter::new(MemFile::new(), NAME, TABLE, TableOptions::default());
     for n in 0..10_000 {
-        writer.add(format!("{n:08}").as_bytes(), SeqNo(n), PUT, &random.bytes(50)).unwrap();
+        writer.add(format!("{n:08}").as_bytes(), SeqNo(n), PUT, &few_bytes(rng, 50)).unwrap();
     }
     let estimate = writer.estimated_size();
     let file_bytes = writer.finish().unwrap().file_bytes;
@@ -187,8 +187,8 @@ fn the_estimate_is_near_the_length() {
 
 #[test]
 fn streaming_reads_in_strides_and_leaves_the_cache_alone() {
-    let random = &mut Random(2);
-    let entries: Vec<Entry> = (0..10_000).map(|n| entry(format!("{n:08}"), n, PUT, random.bytes(200))).collect();
+    let rng = &mut Rng::new(2);
+    let entries: Vec<Entry> = (0..10_000).map(|n| entry(format!("{n:08}"), n, PUT, few_bytes(rng, 200))).collect();
     let (file, meta) = build(&entries, TABLE, TableOptions::default());
     let cache = Arc::new(BlockCache::with_capacity(64 << 20));
     let table = Arc::new(Table::open(file.clone(), NAME, TABLE, cache.clone()).unwrap());
@@ -237,13 +237,13 @@ fn after_a_failed_read_an_iterator_goes_on_where_it_was() {
 
 #[test]
 fn a_writer_that_failed_once_never_finishes() {
-    let random = &mut Random(2);
+    let rng = &mut Rng::new(2);
     let file = MemFile::new();
     let mut writer = TableWriter::new(file.clone(), NAME, TABLE, TableOptions::default());
     file.set_failing(true);
     let mut failed = 0;
     for n in 0..5000 {
-        failed += usize::from(writer.add(format!("{n:08}").as_bytes(), SeqNo(n), PUT, &random.bytes(1000)).is_err());
+        failed += usize::from(writer.add(format!("{n:08}").as_bytes(), SeqNo(n), PUT, &few_bytes(rng, 1000)).is_err());
         file.set_failing(failed == 0);
     }
     assert!(failed > 0);
