@@ -23,14 +23,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-pub(crate) use census::Census;
-pub(crate) use database::{Condition, Database, Lifetime, SetOptions, SetResult};
-pub(crate) use edit::Edit;
+pub(crate) use database::{Condition, Database, Lifetime, SetOptions};
 pub(crate) use error::{Error, Result};
 pub(crate) use range::{KeyRange, Order};
-pub(crate) use scan::{ScanOptions, ScanPage};
-pub(crate) use sweep::Swept;
-pub(crate) use value::{Kind, Value};
+pub(crate) use scan::ScanOptions;
+pub(crate) use value::{Kind, MAX_STRING_BYTES, Value};
 
 use crate::engine::{Db, Outcome};
 
