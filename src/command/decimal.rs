@@ -2,13 +2,13 @@
 //!
 //! Redis adds in `long double` and prints 17 decimals, so `0.1 + 0.2` is `0.3` there. A 64-bit float is not enough
 //! for that, so numbers that fit are added exactly, as integers of 10^-17; the sum of what a client wrote is then what
-//! it would write itself. Others (more than 19 digits before the point, more than 17 behind it) are added as `f64` and
+//! it would write itself. Others (more than 20 digits before the point, more than 17 behind it) are added as `f64` and
 //! printed as the shortest digits that read back the same. The difference from Redis: it may show a rounding error in
 //! the last digits where Chronos shows none, and carries 64 instead of 53 bits where Chronos has to round.
 
 const DECIMALS: usize = 17;
-/// Digits in front of the point that leave an `i128` room for a sum: 19 + 17 digits, of 38.
-const MAX_WHOLE_DIGITS: usize = 19;
+/// Digits in front of the point that leave an `i128` room for a sum: 20 + 17 digits, of 38.
+const MAX_WHOLE_DIGITS: usize = 20;
 
 /// `a + b` as text; `None` if either is no finite number, or the sum is not.
 pub(super) fn add(a: &[u8], b: &[u8]) -> Option<Result<String, Infinite>> {
@@ -28,7 +28,9 @@ pub(super) struct Infinite;
 
 fn float(word: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(word).ok()?;
-    text.parse::<f64>().ok().filter(|value| !value.is_nan())
+    // Digits for a number beyond all floats are no float; the word for infinity is one.
+    let digits = text.bytes().any(|byte| byte.is_ascii_digit());
+    text.parse::<f64>().ok().filter(|value| !(value.is_nan() || value.is_infinite() && digits))
 }
 
 /// `word` in units of 10^-17, if it is exactly so many.
@@ -97,10 +99,10 @@ mod tests {
         for (a, b, sum) in sums {
             assert_eq!(add(a.as_bytes(), b.as_bytes()), Some(Ok(sum.to_owned())), "{a} + {b}");
         }
-        for word in ["", "abc", "nan", "1x", " 1", "1 ", "--1", "1e", ".", "1_000"] {
+        for word in ["", "abc", "nan", "1x", " 1", "1 ", "--1", "1e", ".", "1_000", "1e999", "-1e999"] {
             assert_eq!(add(word.as_bytes(), b"1"), None, "{word:?}");
         }
-        assert_eq!(add(b"inf", b"1"), Some(Err(Infinite)));
+        assert_eq!(add(b"-Infinity", b"1"), Some(Err(Infinite)));
         assert_eq!(add(b"1.7e308", b"1.7e308"), Some(Err(Infinite)));
     }
 }

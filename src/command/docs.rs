@@ -1,7 +1,5 @@
 //! `docs/commands.md`, from the table. With `CHRONOS_REGENERATE=1` its test writes the file.
 
-#![cfg(test)]
-
 use super::help::usage;
 use super::spec::{Group, Spec};
 use super::table;

@@ -12,6 +12,7 @@ mod connection;
 mod context;
 mod counters;
 mod decimal;
+#[cfg(test)]
 mod docs;
 mod expiry;
 mod help;

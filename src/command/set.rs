@@ -84,14 +84,14 @@ pub(super) const COMMANDS: &[Spec] = &[
     },
 ];
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Unit {
     Seconds,
     Milliseconds,
 }
 
-#[derive(Clone, Copy)]
-enum From {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Base {
     Now,
     Epoch,
 }
@@ -102,21 +102,26 @@ enum From {
 struct Expiry<'r> {
     word: &'r [u8],
     unit: Unit,
-    from: From,
+    base: Base,
 }
 
 impl<'r> Expiry<'r> {
-    /// The option `words[at]` with its argument behind it.
-    fn parse(request: &Request<'r>, at: usize) -> Option<Expiry<'r>> {
+    /// The option at word `at`, with its argument behind it. As in Redis, an option may be said again, and its last
+    /// argument counts; a different one is an error.
+    fn parse(request: &Request<'r>, at: usize, before: Option<Expiry<'r>>) -> Result<Expiry<'r>, Refusal> {
         let option = request.arg(at);
-        let (unit, from) = match () {
-            () if is(option, "EX") => (Unit::Seconds, From::Now),
-            () if is(option, "PX") => (Unit::Milliseconds, From::Now),
-            () if is(option, "EXAT") => (Unit::Seconds, From::Epoch),
-            () if is(option, "PXAT") => (Unit::Milliseconds, From::Epoch),
-            () => return None,
+        let (unit, base) = match () {
+            () if is(option, "EX") => (Unit::Seconds, Base::Now),
+            () if is(option, "PX") => (Unit::Milliseconds, Base::Now),
+            () if is(option, "EXAT") => (Unit::Seconds, Base::Epoch),
+            () if is(option, "PXAT") => (Unit::Milliseconds, Base::Epoch),
+            () => return Err(Refusal::SYNTAX),
         };
-        (at + 1 < request.len()).then(|| Expiry { word: request.arg(at + 1), unit, from })
+        let agrees = before.is_none_or(|before| (before.unit, before.base) == (unit, base));
+        if !agrees || at + 1 == request.len() {
+            return Err(Refusal::SYNTAX);
+        }
+        Ok(Expiry { word: request.arg(at + 1), unit, base })
     }
 
     /// Milliseconds since 1970.
@@ -126,9 +131,9 @@ impl<'r> Expiry<'r> {
             Unit::Seconds => value.checked_mul(1000),
             Unit::Milliseconds => Some(value),
         };
-        let at = match self.from {
-            From::Now => ms.and_then(|ms| ms.checked_add_unsigned(now)),
-            From::Epoch => ms,
+        let at = match self.base {
+            Base::Now => ms.and_then(|ms| ms.checked_add_unsigned(now)),
+            Base::Epoch => ms,
         };
         match at {
             Some(at) if value > 0 => Ok(at as u64),
@@ -144,7 +149,6 @@ fn set(context: &mut Context<'_>, request: &Request<'_>) -> Answer {
     let mut at = 3;
     while at < request.len() {
         let word = request.arg(at);
-        let untimed = expiry.is_none() && !keep;
         match () {
             () if is(word, "NX") && options.condition != Condition::IfPresent => {
                 options.condition = Condition::IfAbsent;
@@ -154,8 +158,9 @@ fn set(context: &mut Context<'_>, request: &Request<'_>) -> Answer {
             }
             () if is(word, "GET") => options.previous = true,
             () if is(word, "KEEPTTL") && expiry.is_none() => keep = true,
+            () if keep => return Err(Refusal::SYNTAX),
             () => {
-                expiry = Some(Expiry::parse(request, at).filter(|_| untimed).ok_or(Refusal::SYNTAX)?);
+                expiry = Some(Expiry::parse(request, at, expiry)?);
                 at += 1;
             }
         }
@@ -182,7 +187,7 @@ fn setnx(context: &mut Context<'_>, request: &Request<'_>) -> Answer {
 }
 
 fn set_for(context: &mut Context<'_>, request: &Request<'_>, unit: Unit) -> Answer {
-    let expiry = Expiry { word: request.arg(2), unit, from: From::Now };
+    let expiry = Expiry { word: request.arg(2), unit, base: Base::Now };
     let until = expiry.resolve(context.keyspace.db.now(), request.arg(0))?;
     let options = SetOptions { lifetime: Lifetime::Until(until), ..SetOptions::default() };
     let result = context.database().set(request.arg(1), request.arg(3), options)?;
@@ -197,12 +202,20 @@ fn getset(context: &mut Context<'_>, request: &Request<'_>) -> Answer {
 }
 
 fn getex(context: &mut Context<'_>, request: &Request<'_>) -> Answer {
-    let (expiry, persist) = match request.len() {
-        2 => (None, false),
-        3 if is(request.arg(2), "PERSIST") => (None, true),
-        4 => (Some(Expiry::parse(request, 2).ok_or(Refusal::SYNTAX)?), false),
-        _ => return Err(Refusal::SYNTAX),
-    };
+    let mut expiry: Option<Expiry<'_>> = None;
+    let mut persist = false;
+    let mut at = 2;
+    while at < request.len() {
+        match () {
+            () if is(request.arg(at), "PERSIST") && expiry.is_none() => persist = true,
+            () if persist => return Err(Refusal::SYNTAX),
+            () => {
+                expiry = Some(Expiry::parse(request, at, expiry)?);
+                at += 1;
+            }
+        }
+        at += 1;
+    }
     if expiry.is_none() && !persist {
         let value = context.database().get(request.arg(1))?;
         return Ok(bulk_or_nil(context.settle(value)));

@@ -9,7 +9,7 @@ pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     find(pattern, text)
 }
 
-/// As [`matches`], taking ASCII letters of either case as equal.
+/// As [`matches()`], taking ASCII letters of either case as equal.
 pub(crate) fn matches_ignoring_case(pattern: &[u8], text: &[u8]) -> bool {
     find(&pattern.to_ascii_lowercase(), &text.to_ascii_lowercase())
 }

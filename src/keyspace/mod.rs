@@ -1,7 +1,7 @@
 //! The data model over ordered bytes: databases, types, expiry. Knows no command names.
 //!
 //! In reading order: [`layout`] (which engine key is what), [`value`] (what an engine value holds), [`Database`] (one
-//! numbered database: read, set, update, delete), [`Edit`] (one key within a read-modify-write), [`range`] (keys in
+//! numbered database: read, set, update, delete), [`edit`] (one key within a read-modify-write), [`range`] (keys in
 //! order), [`scan`] (a walk in many calls), [`sweep`] (what has expired is deleted), [`census`] (counts that INFO can
 //! afford), [`glob`] (patterns).
 //!
