@@ -80,7 +80,6 @@ pub(crate) enum Flag {
     Stale,
     Fast,
     NoAuth,
-    AllowBusy,
 }
 
 impl Flag {
@@ -95,7 +94,6 @@ impl Flag {
             Flag::Stale => "stale",
             Flag::Fast => "fast",
             Flag::NoAuth => "no_auth",
-            Flag::AllowBusy => "allow_busy",
         }
     }
 }
