@@ -284,7 +284,6 @@ fn every_reply_depends_on_what_it_saw() {
 }
 
 #[test]
-#[ignore = "the scaffold's transactions are not atomic between threads; the tree's are"]
 fn msetnx_of_many_threads_happens_once_as_a_whole() {
     let client = Client::new();
     let keyspace = &client.fixture.keyspace;

@@ -205,14 +205,15 @@ impl Db {
         self.shared().transact(keys, decide)
     }
 
-    /// Removes every key in `start..end` (end `None`: to the last key), atomically. Does not wait for the log.
-    pub(crate) fn delete_range(&self, start: &[u8], end: Option<&[u8]>) -> Result<SeqNo> {
-        self.shared().delete_range(start, end)
+    /// Removes every key of each `start..end` (end `None`: to the last key), all atomically. Does not wait for the log.
+    pub(crate) fn delete_ranges(&self, ranges: &[(&[u8], Option<&[u8]>)]) -> Result<SeqNo> {
+        self.shared().delete_ranges(ranges)
     }
 
-    /// Whether `seq` and all before it are durable: a reply that depends on it may go out at once.
-    pub(crate) fn is_durable(&self, seq: SeqNo) -> bool {
-        self.shared().is_durable(seq)
+    /// The newest durable position. A reply may go out at once if it depends on nothing above the value that this had
+    /// *before* its request was run: later it may have passed positions of a group that failed and was taken back.
+    pub(crate) fn durable(&self) -> SeqNo {
+        self.shared().commit.durable()
     }
 
     /// Calls `waiter` once `seq` is durable or has failed; at once, on this thread, if it already is. When the log is

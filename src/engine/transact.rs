@@ -99,17 +99,19 @@ impl Shared {
         }
     }
 
-    /// Removes every key of `start..end` (`None`: to the last key) in one batch. Does not wait for the log.
+    /// Removes every key of each `start..end` (`None`: to the last key) in one batch. Does not wait for the log.
     ///
     /// The keys are collected at a snapshot, without a lock; under the Writer lock only those are added that were
     /// put since, all of which are still in memory.
-    pub(crate) fn delete_range(self: &Arc<Self>, start: &[u8], end: Option<&[u8]>) -> Result<SeqNo> {
+    pub(crate) fn delete_ranges(self: &Arc<Self>, ranges: &[(&[u8], Option<&[u8]>)]) -> Result<SeqNo> {
         loop {
             let mut batch = WriteBatch::new();
             let snapshot = Snapshot::new(self);
-            let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
-            for entry in snapshot.range::<&[u8]>((Bound::Included(start), upper)).with_expired() {
-                batch.delete(&entry?.key);
+            for &(start, end) in ranges {
+                let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
+                for entry in snapshot.range::<&[u8]>((Bound::Included(start), upper)).with_expired() {
+                    batch.delete(&entry?.key);
+                }
             }
             let mut writer = self.commit.writer();
             self.wait_for_room(&mut writer);
@@ -120,8 +122,10 @@ impl Shared {
                 continue;
             }
             for memtable in state.sealed.iter().map(|sealed| &sealed.memtable).chain([&state.active]) {
-                for key in memtable.keys_put_after(snapshot.seq(), start, end) {
-                    batch.delete(&key);
+                for &(start, end) in ranges {
+                    for key in memtable.keys_put_after(snapshot.seq(), start, end) {
+                        batch.delete(&key);
+                    }
                 }
             }
             check(&batch)?;

@@ -182,13 +182,12 @@ impl<'a> Database<'a> {
 
     /// Removes every key of this database.
     pub(crate) fn delete_all(&self) -> Result<Outcome<()>> {
-        // The index first: what a client writes in between then loses its value, and leaves an outdated entry. The
-        // other way round it would keep its value and lose its entry.
-        let (start, end) = layout::expiry_bounds(self.number);
-        self.db().delete_range(&start, Some(&end))?;
+        let (index_start, index_end) = layout::expiry_bounds(self.number);
         let start = layout::user_bound(self.number, b"");
         let end = layout::user_bound_after_prefix(self.number, b"");
-        Ok(Outcome { value: (), seq: self.db().delete_range(&start, Some(&end))? })
+        // In one batch: a crash leaves both or neither.
+        let ranges: [(&[u8], Option<&[u8]>); 2] = [(&index_start, Some(&index_end)), (&start, Some(&end))];
+        Ok(Outcome { value: (), seq: self.db().delete_ranges(&ranges)? })
     }
 
     fn put_until(&self, key: &[u8], data: &[u8], expires_at: Option<u64>) -> Result<Outcome<()>> {

@@ -110,7 +110,7 @@ pub(super) fn parse_expiry_key(key: &[u8]) -> Option<(u8, u64, &[u8])> {
     (namespace == EXPIRY && database < MAX_DATABASES).then(|| (database, u64::from_be_bytes(*expires_at), key))
 }
 
-/// Everything but the system namespace, as bounds of [`crate::engine::Db::delete_range`].
+/// Everything but the system namespace, as bounds of [`crate::engine::Db::delete_ranges`].
 pub(super) fn everything() -> (Vec<u8>, Option<Vec<u8>>) {
     (vec![EXPIRY], None)
 }

@@ -63,7 +63,7 @@ impl Keyspace {
     /// Removes every key of every database, atomically.
     pub(crate) fn delete_all(&self) -> Result<Outcome<()>> {
         let (start, end) = layout::everything();
-        Ok(Outcome { value: (), seq: self.db.delete_range(&start, end.as_deref())? })
+        Ok(Outcome { value: (), seq: self.db.delete_ranges(&[(&start, end.as_deref())])? })
     }
 
     /// Writes what is in memory to tables. Nothing is safer afterwards (the log already holds it); a restart is

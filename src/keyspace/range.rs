@@ -117,7 +117,7 @@ impl Database<'_> {
         if range.is_empty() {
             return Ok(Outcome { value: (), seq: SeqNo(0) });
         }
-        Ok(Outcome { value: (), seq: self.db().delete_range(&range.start, Some(&range.end))? })
+        Ok(Outcome { value: (), seq: self.db().delete_ranges(&[(&range.start, Some(&range.end))])? })
     }
 }
 
