@@ -14,7 +14,16 @@ pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
 
 /// Reads a varint from the front of `bytes`: the value and how many bytes it took, or `None` if it is cut short or
 /// longer than a `u64`.
+#[inline]
 pub(crate) fn get(bytes: &[u8]) -> Option<(u64, usize)> {
+    match bytes {
+        // Most lengths are short, and table reads spend their time here.
+        [byte @ ..0x80, ..] => Some((u64::from(*byte), 1)),
+        _ => get_long(bytes),
+    }
+}
+
+fn get_long(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut value = 0u64;
     for (at, &byte) in bytes.iter().take(MAX_LEN).enumerate() {
         let bits = u64::from(byte & 0x7f);

@@ -28,6 +28,10 @@ pub(super) const TOMBSTONE: u8 = 3;
 /// The width of a restart offset and of their count.
 pub(super) const RESTART_BYTES: usize = 4;
 
+/// The most entries from one restart point to the next. A reader that goes backward holds the keys of a whole interval,
+/// and this bounds what a block can ask of it.
+pub(super) const MAX_INTERVAL: usize = 128;
+
 /// A verified, decompressed data block. Cloning shares the bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {

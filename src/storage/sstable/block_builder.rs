@@ -1,12 +1,14 @@
 //! Builds a data block, entry by entry; the layout is described at [`super::block`].
 
-use super::block::{PUT, PUT_EXPIRING, RESTART_BYTES, TOMBSTONE};
+use super::block::{MAX_INTERVAL, PUT, PUT_EXPIRING, RESTART_BYTES, TOMBSTONE};
 use crate::codec::{SeqNo, varint};
 use crate::storage::Kind;
 
 /// Every so many entries, one stands with its whole key. Fewer restart points make the block smaller, and a point read
 /// steps over half of this many entries; 16 is what LevelDB found to be a good middle.
 const RESTART_INTERVAL: usize = 16;
+
+const _: () = assert!(RESTART_INTERVAL <= MAX_INTERVAL);
 
 /// The most an entry has besides its key and value.
 pub(super) const ENTRY_OVERHEAD: usize = 4 * varint::MAX_LEN + 1 + size_of::<u64>();

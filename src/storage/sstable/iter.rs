@@ -6,7 +6,7 @@
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
-use super::block::{Block, Entry};
+use super::block::{Block, Entry, MAX_INTERVAL};
 use super::cut::Cut;
 use super::footer::HEADER_BYTES;
 use super::{Malformed, ReadMode, Table};
@@ -208,6 +208,9 @@ impl Interval {
             if entry.shared > last.len() {
                 return Err(Malformed("entry shares more than there is"));
             }
+            if self.entries.len() == MAX_INTERVAL {
+                return Err(Malformed("restart points are too far apart"));
+            }
             let start = self.keys.len();
             self.keys.extend_from_within(last.start..last.start + entry.shared);
             self.keys.extend_from_slice(block.bytes(&entry.suffix));
@@ -216,16 +219,13 @@ impl Interval {
             self.entries.push(Decoded { key: last.clone(), value: entry.value, seq: entry.seq, kind: entry.kind });
         }
         // An empty interval, or one whose last entry runs into the next, would be skipped or read twice.
-        if at == end && start_is_before(block, n) { Ok(()) } else { Err(Malformed("restart points are out of order")) }
+        let whole = at == end && !self.entries.is_empty();
+        if whole { Ok(()) } else { Err(Malformed("restart points are out of order")) }
     }
 
     fn key(&self, entry: &Decoded) -> &[u8] {
         &self.keys[entry.key.clone()]
     }
-}
-
-fn start_is_before(block: &Block, n: usize) -> bool {
-    block.restart(n) < block.restart(n + 1)
 }
 
 impl Backward {

@@ -1,5 +1,5 @@
 //! Fixed tables whose bytes lie in `tests/golden/`: a change of the format shows here. With
-//! `CHRONOS_REGENERATE_GOLDEN=1` the files are written anew.
+//! `UPDATE_GOLDEN=1` the files are written anew.
 
 use std::path::PathBuf;
 
@@ -29,7 +29,7 @@ fn entries() -> Vec<Entry> {
 /// Compares with the file in `tests/golden/`, or writes it when told to.
 fn check(name: &str, text: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("CHRONOS_REGENERATE_GOLDEN").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
     }
