@@ -4,7 +4,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::batch::WriteBatch;
-use super::commit::check;
+use super::commit::{Writer, check};
+use super::memtable::Memtable;
 use super::shared::Shared;
 use super::snapshot::{Found, Snapshot, alive};
 use super::{Result, SeqNo};
@@ -25,15 +26,24 @@ pub(crate) struct Outcome<T> {
     pub(crate) seq: SeqNo,
 }
 
-fn seq_of(version: &Option<KeyVersion>) -> SeqNo {
-    version.as_ref().map_or(SeqNo(0), |version| version.seq)
+/// What keys hold below the active memtable, and what that reading relies on.
+struct Below {
+    active: Arc<Memtable>,
+    taken_back: u64,
+    versions: Vec<Option<KeyVersion>>,
+}
+
+impl Below {
+    fn holds(&self, active: &Arc<Memtable>, taken_back: u64) -> bool {
+        Arc::ptr_eq(&self.active, active) && self.taken_back == taken_back
+    }
 }
 
 impl Shared {
     /// The newest value of `key`.
     pub(crate) fn read(&self, key: &[u8]) -> Result<Read> {
         let version = self.state().get(key, SeqNo::MAX)?;
-        let seq = seq_of(&version);
+        let seq = version.as_ref().map_or(SeqNo(0), |version| version.seq);
         let found = version.and_then(|version| {
             // The clock is read only where something expires: most values never do.
             let expires = matches!(version.kind, Kind::Put { expires_at: Some(_) });
@@ -47,56 +57,66 @@ impl Shared {
     /// changed meanwhile, else `decide` is asked again (it must have no other effect). An empty batch writes nothing.
     /// Does not wait for the log.
     ///
-    /// Optimistic: a key that is in the active memtable is read and decided on under the Writer lock in one go. Any
-    /// other is read before, without a lock; that reading holds if under the lock the same memtable is active, still
-    /// without the key, and nothing was taken back meanwhile, because then nothing newer can exist below either.
+    /// Optimistic, in at most a few rounds. Under the Writer lock: if the active memtable has every key, decide and apply
+    /// there and then. If not, let go of the lock, read the others below it, and come back; what was read holds if the
+    /// same memtable is still active, still without the key, and nothing was taken back meanwhile, because then nothing
+    /// newer can exist below either.
     pub(crate) fn transact<T>(
         &self,
         keys: &[&[u8]],
         mut decide: impl FnMut(&[Option<Found>], &mut WriteBatch) -> T,
     ) -> Result<Outcome<T>> {
         self.slow_down();
-        let mut batch = WriteBatch::new();
-        let mut found = Vec::with_capacity(keys.len());
-        'again: loop {
-            let taken_back = self.commit.taken_back();
-            let state = self.state();
-            // `None` where the active memtable has the key.
-            let mut below: Vec<Option<Option<KeyVersion>>> = Vec::with_capacity(keys.len());
-            for key in keys {
-                below.push(match state.active.newest_seq(key) {
-                    Some(_) => None,
-                    None => Some(state.get_below_active(key, SeqNo::MAX)?),
-                });
-            }
-
+        let mut below: Option<Below> = None;
+        loop {
             let mut writer = self.commit.writer();
             self.wait_for_room(&mut writer);
             writer.check_open()?;
-            if !Arc::ptr_eq(&writer.active, &state.active) || taken_back != self.commit.taken_back() {
-                continue 'again;
-            }
-            let now = self.options.clock.now();
-            let mut depends = SeqNo(0);
-            found.clear();
-            for (key, below) in keys.iter().zip(below) {
-                let version = match (writer.active.get(key, SeqNo::MAX), below) {
+            let taken_back = self.commit.taken_back();
+            let known = below.take().filter(|below| below.holds(&writer.active, taken_back));
+            let mut versions: Vec<Option<KeyVersion>> = Vec::with_capacity(keys.len());
+            let mut complete = true;
+            for (at, key) in keys.iter().enumerate() {
+                versions.push(match (writer.active.get(key, SeqNo::MAX), &known) {
                     (Some(version), _) => Some(version),
-                    (None, Some(below)) => below,
-                    (None, None) => continue 'again,
-                };
-                depends = depends.max(seq_of(&version));
-                found.push(version.and_then(|version| alive(version.kind, || version.value, now)));
+                    (None, Some(below)) => below.versions[at].clone(),
+                    (None, None) => {
+                        complete = false;
+                        break;
+                    }
+                });
             }
-            batch.clear();
-            let value = decide(&found, &mut batch);
-            if batch.is_empty() {
-                return Ok(Outcome { value, seq: depends });
+            if complete {
+                return self.decide(&mut writer, versions, &mut decide);
             }
-            check(&batch)?;
-            let seq = self.apply(&mut writer, &batch)?;
-            return Ok(Outcome { value, seq });
+            let state = self.state();
+            let active = writer.active.clone();
+            drop(writer);
+            let versions = keys.iter().map(|key| state.get_below_active(key, SeqNo::MAX)).collect::<Result<_>>()?;
+            below = Some(Below { active, taken_back, versions });
         }
+    }
+
+    fn decide<T>(
+        &self,
+        writer: &mut Writer,
+        versions: Vec<Option<KeyVersion>>,
+        decide: &mut impl FnMut(&[Option<Found>], &mut WriteBatch) -> T,
+    ) -> Result<Outcome<T>> {
+        let now = self.options.clock.now();
+        let depends = versions.iter().flatten().map(|version| version.seq).max().unwrap_or_default();
+        let found: Vec<Option<Found>> = versions
+            .into_iter()
+            .map(|version| version.and_then(|version| alive(version.kind, || version.value, now)))
+            .collect();
+        let mut batch = WriteBatch::new();
+        let value = decide(&found, &mut batch);
+        if batch.is_empty() {
+            return Ok(Outcome { value, seq: depends });
+        }
+        check(&batch)?;
+        let seq = self.apply(writer, &batch)?;
+        Ok(Outcome { value, seq })
     }
 
     /// Removes every key of each `start..end` (`None`: to the last key) in one batch. Does not wait for the log.
