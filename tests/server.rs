@@ -2,6 +2,8 @@
 //!
 //! Nothing here sleeps: a test waits for the line that says "ready", for a reply, or for an end.
 
+#![allow(clippy::unwrap_used)] // A test may.
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;

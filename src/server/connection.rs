@@ -134,10 +134,8 @@ impl Connection {
                     if self.session.closing {
                         break Next::Finish;
                     }
-                    if self.replies.bytes.len() >= FLUSH_BYTES {
-                        if !self.deliver() {
-                            break Next::Hangup;
-                        }
+                    if self.replies.bytes.len() >= FLUSH_BYTES && !self.deliver() {
+                        break Next::Hangup;
                     }
                     continue;
                 }

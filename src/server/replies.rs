@@ -93,7 +93,7 @@ impl Replies {
     pub(crate) fn append(&mut self, other: &mut Replies) {
         self.marks.drain(..mem::take(&mut self.closed));
         let by = self.bytes.len();
-        self.marks.extend(other.marks[other.closed..].iter().map(|mark| mark.moved(by as isize)));
+        self.marks.extend(other.marks[other.closed..].iter().map(|mark| mark.moved(0, by)));
         self.bytes.extend_from_slice(&other.bytes);
         other.clear();
     }
@@ -103,7 +103,7 @@ impl Replies {
         self.marks.drain(..mem::take(&mut self.closed));
         self.bytes.drain(..sent);
         for mark in &mut self.marks {
-            *mark = mark.moved(-(sent as isize));
+            *mark = mark.moved(sent, 0);
         }
     }
 
@@ -125,8 +125,9 @@ impl Replies {
 }
 
 impl Mark {
-    fn moved(&self, by: isize) -> Mark {
-        Mark { start: self.start.strict_add_signed(by), end: self.end.strict_add_signed(by), ..*self }
+    /// The same reply after the byte at `from` has moved to `to`.
+    fn moved(&self, from: usize, to: usize) -> Mark {
+        Mark { start: self.start - from + to, end: self.end - from + to, ..*self }
     }
 }
 
