@@ -354,6 +354,11 @@ impl Shared {
         }
     }
 
+    /// Whether `seq` and all before it are durable: a reply that depends on it may go out.
+    pub(crate) fn is_durable(&self, seq: SeqNo) -> bool {
+        matches!(self.fate(seq), Fate::Durable(_))
+    }
+
     /// What has become of position `seq`. `durable` alone does not tell: it passes the positions of a failed group once
     /// writes have resumed behind them.
     fn fate(&self, seq: SeqNo) -> Fate {

@@ -210,10 +210,9 @@ impl Db {
         self.shared().delete_ranges(ranges)
     }
 
-    /// The newest durable position. A reply may go out at once if it depends on nothing above the value that this had
-    /// *before* its request was run: later it may have passed positions of a group that failed and was taken back.
-    pub(crate) fn durable(&self) -> SeqNo {
-        self.shared().commit.durable()
+    /// Whether `seq` and all before it are durable, and were not taken back: a reply that depends on it may go out.
+    pub(crate) fn is_durable(&self, seq: SeqNo) -> bool {
+        self.shared().is_durable(seq)
     }
 
     /// Calls `waiter` once `seq` is durable or has failed; at once, on this thread, if it already is. When the log is
