@@ -7,6 +7,10 @@ pub struct SeqNo(pub u64);
 impl SeqNo {
     /// Later than every write: reading as of it sees the newest version.
     pub const MAX: SeqNo = SeqNo(u64::MAX);
+
+    /// No write gets this far: a billion a second take 146 years. A file that says otherwise is damaged, and nobody has
+    /// to think of overflow.
+    pub(crate) const LIMIT: SeqNo = SeqNo(1 << 62);
 }
 
 impl std::fmt::Display for SeqNo {

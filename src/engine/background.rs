@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::shared::{Shared, Signal};
+use super::shared::{Job, Shared, Signal};
 use super::{Error, Result};
 
 /// Pauses between attempts of a job that fails: short enough to go on soon after the disk does, and never a busy loop.
@@ -26,19 +26,29 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
             .spawn(move || run(&shared))
             .map_err(|source| Error::Io { file: "a background thread".to_owned(), what: "start", source })
     };
-    Ok(vec![
-        spawn("log", Shared::run_log)?,
-        spawn("segments", |shared| {
-            run_jobs(shared, &shared.commit.segment_work, "prepare a log segment", || {
-                shared.prepare_segment().map(|()| false)
-            });
-        })?,
-        spawn("flush", |shared| run_jobs(shared, &shared.flush_work, "flush", || shared.flush_oldest()))?,
-        spawn("compact", |shared| {
+    let work: [(&str, fn(&Shared)); 4] = [
+        ("log", Shared::run_log),
+        ("segments", |shared| {
+            run_jobs(shared, &shared.commit.segment_work, Job::Segment, || shared.prepare_segment().map(|()| false));
+        }),
+        ("flush", |shared| run_jobs(shared, &shared.flush_work, Job::Flush, || shared.flush_oldest())),
+        ("compact", |shared| {
             give_way();
-            run_jobs(shared, &shared.compaction_work, "compact", || shared.compact_if_due());
-        })?,
-    ])
+            run_jobs(shared, &shared.compaction_work, Job::Compaction, || shared.compact_if_due());
+        }),
+    ];
+    let mut threads = Vec::with_capacity(work.len());
+    for (name, run) in work {
+        match spawn(name, run) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                // Those that did start would work on a directory that the caller is about to give back.
+                stop(shared, threads);
+                return Err(error);
+            }
+        }
+    }
+    Ok(threads)
 }
 
 /// Stops the threads and waits for them.
@@ -47,10 +57,7 @@ pub(crate) fn stop(shared: &Shared, threads: Vec<JoinHandle<()>>) {
     for signal in [&shared.commit.log_work, &shared.commit.segment_work, &shared.flush_work, &shared.compaction_work] {
         signal.notify();
     }
-    {
-        let _progress = shared.progress.lock();
-        shared.progressed.notify_all();
-    }
+    shared.tell_progress();
     for thread in threads {
         // A panic has been reported by the panic hook; what it left undone is in the log.
         drop(thread.join());
@@ -58,7 +65,7 @@ pub(crate) fn stop(shared: &Shared, threads: Vec<JoinHandle<()>>) {
 }
 
 /// Does jobs whenever there is a signal, as long as there is another one.
-fn run_jobs(shared: &Shared, signal: &Signal, what: &str, mut job: impl FnMut() -> Result<bool>) {
+fn run_jobs(shared: &Shared, signal: &Signal, kind: Job, mut job: impl FnMut() -> Result<bool>) {
     let mut pause = PAUSES.0;
     let mut retry = false;
     while !shared.is_stopping() {
@@ -70,16 +77,18 @@ fn run_jobs(shared: &Shared, signal: &Signal, what: &str, mut job: impl FnMut() 
             match job() {
                 Ok(true) => {
                     pause = PAUSES.0;
-                    shared.job_ended(&Ok(()));
+                    shared.job_ended(kind, &Ok(()));
                 }
                 Ok(false) => {
-                    retry = false;
+                    if std::mem::take(&mut retry) {
+                        shared.job_ended(kind, &Ok(()));
+                    }
                     break;
                 }
                 Err(Error::Closed) => return,
                 Err(error) => {
-                    warn!(%error, retry_in = ?pause, "cannot {what}");
-                    shared.job_ended(&Err(error));
+                    warn!(job = ?kind, %error, retry_in = ?pause, "a background job has failed");
+                    shared.job_ended(kind, &Err(error));
                     if retry {
                         pause = (pause * 2).min(PAUSES.1);
                     }

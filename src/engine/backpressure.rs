@@ -11,8 +11,9 @@
 use std::time::{Duration, Instant};
 
 use super::flush::MAX_SEALED;
-use super::shared::Shared;
+use super::shared::{Job, Shared};
 use super::stats::add;
+use super::{Error, Result};
 
 /// Tables in level 0 from which on writes are slowed down: three rounds of compaction behind.
 pub(crate) const L0_SOFT: usize = 12;
@@ -23,7 +24,7 @@ pub(crate) const L0_HARD: usize = 36;
 /// The longest delay of one write by the ramp.
 pub(crate) const MAX_DELAY: Duration = Duration::from_millis(2);
 
-/// Waiting for a flush is checked again at least this often, should the flush fail and be retried.
+/// Waiting for a flush is checked again at least this often, should the wait depend on something that tells nobody.
 const FLUSH_WAIT: Duration = Duration::from_millis(50);
 
 /// The delay of one write when level 0 has `tables` tables: a ramp whose square makes its start gentle.
@@ -34,14 +35,14 @@ fn delay(tables: usize) -> Duration {
 
 impl Shared {
     /// Called before a write takes any lock.
-    pub(crate) fn slow_down(&self) {
+    pub(crate) fn slow_down(&self) -> Result<()> {
         if self.options.stepped {
-            return;
+            return Ok(());
         }
         let state = self.state();
         let tables = state.version.levels[0].len();
         if tables <= L0_SOFT && state.sealed.len() < MAX_SEALED {
-            return;
+            return Ok(());
         }
         drop(state);
         let started = Instant::now();
@@ -49,22 +50,28 @@ impl Shared {
         if !delay.is_zero() {
             std::thread::sleep(delay);
         }
-        self.wait_for_flush();
+        let result = self.wait_for_flush();
         add(&self.counters.delayed_writes, 1);
         add(&self.counters.delayed_us, started.elapsed().as_micros() as u64);
+        result
     }
 
-    /// Waits while as many memtables as may are waiting to be flushed: memory is bounded whatever the disk does.
-    fn wait_for_flush(&self) {
+    /// Waits while as many memtables as may are waiting to be flushed: memory is bounded whatever the disk does. If it
+    /// takes no tables at the moment, the write is refused instead: nobody knows how long that will last.
+    fn wait_for_flush(&self) -> Result<()> {
         let mut progress = self.progress.lock();
         while self.state().sealed.len() >= MAX_SEALED
             && !self.is_stopping()
             && self.commit.writer().check_open().is_ok()
         {
+            if let Some(why) = progress.error_of(Job::Flush) {
+                return Err(Error::ReadOnly(why.to_owned()));
+            }
             // What the flush waits for may be a sync that nobody has asked for yet.
             self.commit.log_work.notify();
             self.progressed.wait_for(&mut progress, FLUSH_WAIT);
         }
+        Ok(())
     }
 }
 

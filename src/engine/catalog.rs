@@ -4,7 +4,7 @@
 //! Order, always: data file synced -> directory synced -> edit synced -> version installed -> old files deleted. A
 //! file goes only after the edit that drops it is durable. A manifest whose append failed is never written to again:
 //! the next commit begins a new one with the whole state. What became of the failed edit is unknown until then, so the
-//! files it would have added stay too (a later start deletes them if nothing refers to them).
+//! files it would have added stay until that is durable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tracing::info;
 
 use super::options::Entropy;
-use super::version::{Replayed, TableSource, Version, delete};
+use super::version::{Listed, Replayed, TableSource, Version, delete};
 use super::{Error, Result, SeqNo};
 use crate::fs::Fs;
 use crate::storage::manifest::{Change, Edit, ManifestWriter};
@@ -29,10 +29,21 @@ const REWRITE_MIN_BYTES: u64 = 1 << 20;
 /// What is known of a log segment that may still hold changes which no table has.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
-    /// Its final length and the newest change in it, once it is no longer written to.
-    closed: Option<(u64, SeqNo)>,
+    closed: Option<Closed>,
     /// Whether the manifest knows that it is closed.
     recorded: bool,
+}
+
+/// What is left to say of a segment that is no longer written to.
+#[derive(Clone, Copy, Debug)]
+struct Closed {
+    /// Its final length.
+    len: u64,
+    /// The newest change in it.
+    last: SeqNo,
+    /// The newest position given out when it was closed: after a failure more than `last`, and what lies between must
+    /// never be given out again.
+    upto: SeqNo,
 }
 
 struct Inner {
@@ -43,7 +54,11 @@ struct Inner {
     flushed: SeqNo,
     last_seq: SeqNo,
     /// The segments that the manifest lists.
-    listed: BTreeMap<FileNumber, Option<u64>>,
+    listed: BTreeMap<FileNumber, Listed>,
+    /// Files that only edits of unknown fate refer to: they go once a new manifest has settled that.
+    doubtful: Vec<FileName>,
+    /// The directory has been given back.
+    closed: bool,
 }
 
 /// See the module's text. Lock order: `inner`, then `segments`; the log thread takes only `segments`.
@@ -66,8 +81,9 @@ impl Catalog {
         next_file: u64,
         segments: &[(FileNumber, u64, SeqNo)],
     ) -> Result<Catalog> {
-        let listed = segments.iter().map(|&(number, len, _)| (number, Some(len))).collect();
-        let closed = |&(number, len, last)| (number, Segment { closed: Some((len, last)), recorded: true });
+        let listed = segments.iter().map(|&(number, len, _)| (number, Listed::Closed { len })).collect();
+        let closed =
+            |&(number, len, last)| (number, Segment { closed: Some(Closed { len, last, upto: last }), recorded: true });
         let inner = Inner {
             manifest: None,
             live_len: 0,
@@ -75,6 +91,8 @@ impl Catalog {
             flushed: replayed.flushed,
             last_seq: replayed.last_seq,
             listed,
+            doubtful: Vec::new(),
+            closed: false,
         };
         let catalog = Catalog {
             fs: source.fs.clone(),
@@ -98,15 +116,13 @@ impl Catalog {
         self.inner.lock().version.clone()
     }
 
-    /// The number of the manifest being written, where there is one.
-    pub(crate) fn manifest(&self) -> Option<FileNumber> {
-        self.inner.lock().manifest.as_ref().map(ManifestWriter::number)
-    }
-
     /// Makes `edit` durable, then lets `install` put the new version in force (still under the catalog's lock, so that
     /// versions are installed in the order of their edits), then deletes the files that the edit dropped.
     pub(crate) fn commit(&self, mut edit: Edit, install: impl FnOnce(&Arc<Version>)) -> Result<()> {
         let mut inner = self.inner.lock();
+        if inner.closed {
+            return Err(Error::Closed);
+        }
         let next = inner.version.edited(&edit, &self.source)?;
         let flushed = edit.iter().fold(inner.flushed, |seq, change| match change {
             Change::Flushed(to) => seq.max(*to),
@@ -114,7 +130,14 @@ impl Catalog {
         });
         self.note_segments(flushed, &mut edit);
         edit.push(Change::NextFile(FileNumber(self.next_file.load(Ordering::Relaxed))));
-        self.append(&mut inner, &edit)?;
+        if let Err(error) = self.append(&mut inner, &edit) {
+            inner.doubtful.extend(edit.iter().filter_map(|change| match change {
+                Change::AddTable { table, .. } if !drops(&edit, table.number) => Some(FileName::Table(table.number)),
+                Change::AddSegment { number, .. } => Some(FileName::Wal(*number)),
+                _ => None,
+            }));
+            return Err(error);
+        }
 
         let before = std::mem::replace(&mut inner.version, Arc::new(next));
         inner.flushed = flushed;
@@ -140,10 +163,15 @@ impl Catalog {
         self.commit(vec![Change::LastSeq(seq)], |_| {})
     }
 
-    /// A new segment exists and is durable. It may be written to once this returns.
-    pub(crate) fn add_segment(&self, number: FileNumber) -> Result<()> {
+    /// Nothing is changed any more: the directory may soon be another's.
+    pub(crate) fn close(&self) {
+        self.inner.lock().closed = true;
+    }
+
+    /// A new segment exists and is durable, `prepared` bytes long. It may be written to once this returns.
+    pub(crate) fn add_segment(&self, number: FileNumber, prepared: u64) -> Result<()> {
         self.segments.lock().insert(number, Segment { closed: None, recorded: false });
-        let added = self.commit(vec![Change::AddSegment { number }], |_| {});
+        let added = self.commit(vec![Change::AddSegment { number, prepared }], |_| {});
         if added.is_err() {
             self.segments.lock().remove(&number);
         }
@@ -151,9 +179,10 @@ impl Catalog {
     }
 
     /// A segment will not be written to any more. Only noted: the manifest learns of it with its next edit.
-    pub(crate) fn close_segment(&self, number: FileNumber, len: u64, last: SeqNo) {
+    /// Its final length is `len`, the newest change in it `last`, the newest position given out `upto`.
+    pub(crate) fn close_segment(&self, number: FileNumber, len: u64, last: SeqNo, upto: SeqNo) {
         if let Some(segment) = self.segments.lock().get_mut(&number) {
-            segment.closed = Some((len, last));
+            segment.closed = Some(Closed { len, last, upto });
         }
     }
 
@@ -165,7 +194,7 @@ impl Catalog {
 
     /// Bytes of log that a restart would have to read.
     pub(crate) fn closed_log_bytes(&self) -> u64 {
-        self.segments.lock().values().filter_map(|segment| segment.closed).map(|(len, _)| len).sum()
+        self.segments.lock().values().filter_map(|segment| segment.closed).map(|closed| closed.len).sum()
     }
 
     /// Adds to `edit` what has become of the log segments: those whose every change is in tables go, those closed
@@ -173,9 +202,16 @@ impl Catalog {
     fn note_segments(&self, flushed: SeqNo, edit: &mut Edit) {
         for (number, segment) in self.segments.lock().iter() {
             match segment.closed {
-                Some((_, last)) if last <= flushed => edit.push(Change::DropSegment { number: *number }),
-                Some((len, _)) if !segment.recorded => edit.push(Change::CloseSegment { number: *number, len }),
-                _ => {}
+                Some(Closed { last, .. }) if last <= flushed => edit.push(Change::DropSegment { number: *number }),
+                Some(Closed { len, .. }) if !segment.recorded => {
+                    edit.push(Change::CloseSegment { number: *number, len });
+                }
+                _ => continue,
+            }
+            if let Some(Closed { last, upto, .. }) = segment.closed
+                && last < upto
+            {
+                edit.push(Change::LastSeq(upto));
             }
         }
     }
@@ -186,7 +222,10 @@ impl Catalog {
         match inner.manifest.take_if(|manifest| !outgrown(manifest)) {
             Some(mut manifest) => {
                 // Taken out before the append: after an error this file must never be appended to again.
-                manifest.append(edit)?;
+                if let Err(error) = manifest.append(edit) {
+                    inner.doubtful.push(FileName::Manifest(manifest.number()));
+                    return Err(error.into());
+                }
                 inner.manifest = Some(manifest);
                 self.note_listed(inner, edit);
                 Ok(())
@@ -197,7 +236,9 @@ impl Catalog {
 
     /// Begins a new manifest with the whole state and `edit`, and makes it the one in force.
     fn rewrite(&self, inner: &mut Inner, edit: &[Change]) -> Result<()> {
-        let old = inner.manifest.take().map(|manifest| manifest.number());
+        let old = inner.manifest.take().map(|manifest| FileName::Manifest(manifest.number()));
+        // Until the new one is in force.
+        inner.doubtful.extend(old);
         let number = self.new_file();
         let mut state = vec![
             Change::NextFile(FileNumber(self.next_file.load(Ordering::Relaxed))),
@@ -206,20 +247,22 @@ impl Catalog {
         ];
         let tables = inner.version.tables();
         state.extend(tables.map(|(level, table)| Change::AddTable { level: level as u8, table: table.meta.clone() }));
-        for (&number, &len) in &inner.listed {
-            state.push(match len {
-                Some(len) => Change::CloseSegment { number, len },
-                None => Change::AddSegment { number },
+        for (&number, &listed) in &inner.listed {
+            state.push(match listed {
+                Listed::Closed { len } => Change::CloseSegment { number, len },
+                Listed::Open { prepared } => Change::AddSegment { number, prepared },
             });
         }
         state.extend_from_slice(edit);
-        let manifest = ManifestWriter::create(&*self.fs, number, self.entropy.draw(), &state)?;
+        let manifest = ManifestWriter::create(&*self.fs, number, self.entropy.draw(), &state)
+            .inspect_err(|failure| inner.doubtful.extend(failure.left_behind.then_some(FileName::Manifest(number))))
+            .map_err(|failure| failure.error)?;
         info!(file = number.0, bytes = manifest.len(), "manifest begun");
         inner.live_len = manifest.len();
         inner.manifest = Some(manifest);
         self.note_listed(inner, edit);
-        if let Some(old) = old {
-            delete(&*self.fs, FileName::Manifest(old));
+        for file in std::mem::take(&mut inner.doubtful) {
+            delete(&*self.fs, file);
         }
         Ok(())
     }
@@ -229,11 +272,11 @@ impl Catalog {
         let mut segments = self.segments.lock();
         for change in edit {
             match change {
-                Change::AddSegment { number } => {
-                    inner.listed.insert(*number, None);
+                Change::AddSegment { number, prepared } => {
+                    inner.listed.insert(*number, Listed::Open { prepared: *prepared });
                 }
                 Change::CloseSegment { number, len } => {
-                    inner.listed.insert(*number, Some(*len));
+                    inner.listed.insert(*number, Listed::Closed { len: *len });
                     if let Some(segment) = segments.get_mut(number) {
                         segment.recorded = true;
                     }
@@ -274,6 +317,11 @@ impl Catalog {
         }
         Ok(())
     }
+}
+
+/// Whether the edit drops table `number`, so that it was there before.
+fn drops(edit: &[Change], number: FileNumber) -> bool {
+    edit.iter().any(|change| matches!(change, Change::DropTable { number: dropped, .. } if *dropped == number))
 }
 
 /// Whether the edit adds table `number` as well as dropping it: a table that moves to another level keeps its file.

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
 use tracing::info;
 
 use super::flush::value_of;
@@ -111,11 +112,17 @@ pub(crate) fn pick_garbage(version: &Version, floor: SeqNo, now: u64) -> Vec<Tas
 impl Shared {
     /// Does one compaction if one is due. Whether it did.
     pub(crate) fn compact_if_due(&self) -> Result<bool> {
-        let _turn = self.compacting.lock();
+        let _turn = self.compaction_turn()?;
         match pick(&self.state().version, &self.options) {
             Some(task) => self.run(&task).map(|()| true),
             None => Ok(false),
         }
+    }
+
+    /// One compaction at a time, and none once the database is being closed.
+    fn compaction_turn(&self) -> Result<MutexGuard<'_, ()>> {
+        let turn = self.compacting.lock();
+        if self.is_stopping() { Err(Error::Closed) } else { Ok(turn) }
     }
 
     /// Flushes, then merges everything down to the deepest level in use. Others get their turn between the steps.
@@ -126,7 +133,7 @@ impl Shared {
             // What is flushed or moved here meanwhile is not this call's business, or it might never end.
             let upto = self.state().version.last_seq();
             loop {
-                let _turn = self.compacting.lock();
+                let _turn = self.compaction_turn()?;
                 let version = self.state().version.clone();
                 let Some(task) = pick_from(&version, level) else { break };
                 if task.inputs.iter().all(|table| table.meta.first_seq > upto) {
@@ -137,7 +144,7 @@ impl Shared {
         }
         let garbage = pick_garbage(&self.state().version, self.retention.floor(), self.options.clock.now());
         for task in garbage {
-            let _turn = self.compacting.lock();
+            let _turn = self.compaction_turn()?;
             let version = self.state().version.clone();
             let still_there = |table: &Arc<TableHandle>| {
                 version.levels[task.level].iter().any(|other| other.meta.number == table.meta.number)
@@ -201,15 +208,13 @@ impl Shared {
         let mut keep = Keep::new(&self.retention, self.options.clock.now());
         let mut output = TableOutput::new(self, self.options.table_bytes);
         let mut key: Vec<u8> = Vec::new();
-        let mut steps = 0u32;
         while merge.advance()? {
             if *merge.key() != *key {
                 key.clear();
                 key.extend_from_slice(merge.key());
                 keep.next_key();
                 output.next_key()?;
-                steps = steps.wrapping_add(1);
-                if steps.is_multiple_of(STEPS_BETWEEN_LOOKS) && self.is_stopping() {
+                if self.is_stopping() {
                     return Err(Error::Closed);
                 }
             }
@@ -220,9 +225,6 @@ impl Shared {
         output.finish()
     }
 }
-
-/// Keys after which a compaction looks whether the database is being closed.
-const STEPS_BETWEEN_LOOKS: u32 = 4096;
 
 /// Whether a key can be in a level deeper than a task's target. Asked for ascending keys, so it only ever moves on.
 struct Below<'a> {

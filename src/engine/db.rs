@@ -48,6 +48,8 @@ impl Handle {
         let shared = &self.shared;
         shared.stop_writes();
         background::stop(shared, threads);
+        // A compaction that a caller of `compact` runs gives up now.
+        let _turn = shared.compacting.lock();
         let result = (|| {
             let last = shared.seal_all();
             while shared.flush_oldest()? {}
@@ -58,6 +60,11 @@ impl Handle {
             // With everything in tables this edit drops the log, so that the next start replays nothing.
             shared.catalog.commit(vec![Change::Flushed(last), Change::LastSeq(last)], |_| {})
         })();
+        if result.is_err() {
+            // What could not be flushed is in the log; whatever the durability, nobody will sync it later.
+            shared.mark_idle();
+        }
+        shared.catalog.close();
         drop(lock);
         result
     }
@@ -171,6 +178,10 @@ impl Db {
     /// one.
     pub fn step(&self) -> Result<bool> {
         let shared = self.shared();
+        if shared.is_stopping() {
+            return Err(Error::Closed);
+        }
+        shared.sync_all();
         shared.mark_idle();
         if shared.resume_if_refused()? {
             return Ok(true);

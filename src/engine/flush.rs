@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::output::{Keep, TableOutput};
-use super::shared::{Shared, State};
+use super::shared::{Job, Shared, State};
 use super::{Error, Result};
 use crate::storage::manifest::Change;
 
@@ -64,8 +64,12 @@ impl Shared {
 
     /// Seals the active memtable and waits until everything that was in memory is in tables.
     pub(crate) fn flush_all(&self) -> Result<()> {
+        if self.is_stopping() {
+            return Err(Error::Closed);
+        }
         let target = self.seal_all();
-        self.wait_durable(target)?;
+        // Not for the newest position given out: that may be of a write that failed and was taken back.
+        self.wait_durable(self.commit.visible())?;
         if self.options.stepped {
             while self.flush_oldest()? {}
             return Ok(());
@@ -78,13 +82,15 @@ impl Shared {
             if self.is_stopping() {
                 return Err(Error::Closed);
             }
+            // A memtable with positions that have failed waits until writes resume; nobody knows how long that takes.
+            self.commit.writer().check_open()?;
             let jobs = progress.jobs;
             self.flush_work.notify();
             while progress.jobs == jobs && !self.is_stopping() {
                 self.progressed.wait(&mut progress);
             }
-            if let Some(error) = &progress.error {
-                return Err(Error::Background(error.clone()));
+            if let Some(error) = progress.error_of(Job::Flush) {
+                return Err(Error::Background(error.to_owned()));
             }
         }
     }

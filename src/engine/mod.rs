@@ -13,6 +13,7 @@ mod compaction;
 mod db;
 mod error;
 mod flush;
+mod log;
 mod memtable;
 mod merge;
 mod options;

@@ -8,7 +8,7 @@ use crate::codec::Slice;
 use crate::storage::manifest::TableMeta;
 use crate::storage::names::{FileName, FileNumber};
 use crate::storage::sstable::{TableOptions, TableWriter};
-use crate::storage::{Error, Kind, TableId};
+use crate::storage::{Error, Kind, TableId, give_up};
 
 /// The rule of which versions of a key stay, for a stream that brings them newest first.
 ///
@@ -47,18 +47,29 @@ impl Keep {
     }
 }
 
-/// Tables being written one after the other.
+/// Tables being written one after the other. If it is dropped unfinished, they are deleted again: nothing refers to them,
+/// and a full disk has no room for them.
 pub(crate) struct TableOutput<'a> {
     shared: &'a Shared,
     /// A table is cut at the first key after it has reached this size.
     cut_at: u64,
     current: Option<(FileNumber, TableWriter)>,
     tables: Vec<TableMeta>,
+    /// Every table begun, until all are finished.
+    unfinished: Vec<FileNumber>,
+}
+
+impl Drop for TableOutput<'_> {
+    fn drop(&mut self) {
+        for &number in &self.unfinished {
+            give_up(&*self.shared.fs, &FileName::Table(number).to_string());
+        }
+    }
 }
 
 impl<'a> TableOutput<'a> {
     pub(crate) fn new(shared: &'a Shared, cut_at: u64) -> TableOutput<'a> {
-        TableOutput { shared, cut_at, current: None, tables: Vec::new() }
+        TableOutput { shared, cut_at, current: None, tables: Vec::new(), unfinished: Vec::new() }
     }
 
     /// All versions of a key go into one table: the ranges of a level's tables stay disjoint.
@@ -74,6 +85,7 @@ impl<'a> TableOutput<'a> {
             let number = self.shared.catalog.new_file();
             let name = FileName::Table(number).to_string();
             let file = self.shared.fs.create(&name).map_err(Error::io(&name, "create"))?;
+            self.unfinished.push(number);
             let options = &self.shared.options;
             let options = TableOptions {
                 block_bytes: options.block_bytes,
@@ -99,7 +111,9 @@ impl<'a> TableOutput<'a> {
         if !self.tables.is_empty() {
             self.shared.fs.sync_dir().map_err(Error::io(".", "sync the directory"))?;
         }
-        Ok(self.tables)
+        // From here on they are the caller's.
+        self.unfinished.clear();
+        Ok(std::mem::take(&mut self.tables))
     }
 }
 

@@ -24,7 +24,7 @@ use super::commit::Commit;
 use super::memtable::Memtable;
 use super::options::Options;
 use super::shared::{Sealed, Shared, State};
-use super::version::{Replayed, TableSource};
+use super::version::{Listed, Replayed, TableSource};
 use super::{Error, Result, SeqNo};
 use crate::fs::Fs;
 use crate::storage::names::{FileName, FileNumber};
@@ -39,11 +39,15 @@ struct Replay {
     sealed: Vec<Sealed>,
     /// Newest position known: in tables or replayed.
     last: SeqNo,
+    /// Newest position that a record of the log has told, in tables or not.
+    logged: Option<SeqNo>,
     /// Newest position that some record says was durable.
     watermark: SeqNo,
     changes: u64,
     /// Segments with changes that no table has: number, valid length, newest position.
     needed: Vec<(FileNumber, u64, SeqNo)>,
+    /// Where the last segment with a record ends.
+    end: (FileName, u64),
 }
 
 /// Opens the database in `fs`. The caller holds the directory's lock.
@@ -54,8 +58,12 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
     let names = fs.list().map_err(|source| Error::Io { file: fs.describe(), what: "list the directory", source })?;
     let files: Vec<FileName> = names.iter().filter_map(|name| FileName::parse(name)).collect();
 
-    let replayed = match manifest::current(&*fs)? {
-        Some(number) => Replayed::new(&manifest::read(&*fs, number)?, &source)?,
+    let current = manifest::current(&*fs)?;
+    let (replayed, manifest_end) = match current {
+        Some(number) => {
+            let (edits, end) = manifest::read(&*fs, number)?;
+            (Replayed::new(&edits, &source)?, end)
+        }
         None => {
             // A crash before the first CURRENT leaves at most a manifest; tables or logs mean that CURRENT was lost.
             let orphan = files.iter().find(|file| matches!(file, FileName::Table(_) | FileName::Wal(_)));
@@ -63,7 +71,7 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
                 let what = format!("it is missing, but {orphan} is there");
                 return Err(Error::Corrupt { file: FileName::Current.to_string(), what, offset: 0 });
             }
-            Replayed::default()
+            (Replayed::default(), 0)
         }
     };
     let missing = |file: FileName| (!files.contains(&file)).then(|| missing(file));
@@ -75,8 +83,25 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
     replay.segments(&*fs, &replayed)?;
     let last = replay.last.max(replayed.last_seq);
     if replay.watermark > last {
-        let what = format!("it ends at sequence number {last}, but up to {} was durable", replay.watermark);
-        return Err(Error::Corrupt { file: "the log".to_owned(), what, offset: 0 });
+        let what = format!("the log ends at sequence number {last}, but up to {} was durable", replay.watermark);
+        let (file, offset) = replay.end;
+        return Err(Error::Corrupt { file: file.to_string(), what, offset });
+    }
+    if let Some(number) = current {
+        let unlisted = files.iter().filter_map(|file| match file {
+            FileName::Wal(number) if !replayed.segments.contains_key(number) => Some(*number),
+            _ => None,
+        });
+        for segment in unlisted {
+            if holds_newer(&*fs, segment, replayed.flushed.max(replayed.last_seq))? {
+                let what = format!("an edit is missing: {} is in use, but not listed", FileName::Wal(segment));
+                return Err(Error::Corrupt {
+                    file: FileName::Manifest(number).to_string(),
+                    what,
+                    offset: manifest_end,
+                });
+            }
+        }
     }
 
     let highest = files.iter().filter_map(|file| file.number()).max().map_or(0, |number| number.0);
@@ -85,7 +110,7 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
     let number = catalog.new_file();
     let segment = SegmentWriter::create(&*fs, number, options.entropy.draw(), options.first_segment_bytes())?;
     fs.sync_dir().map_err(|source| Error::Io { file: fs.describe(), what: "sync the directory", source })?;
-    catalog.add_segment(number)?;
+    catalog.add_segment(number, segment.prepared())?;
     catalog.delete_orphans()?;
 
     info!(changes = replay.changes, seq = last.0, took = ?started.elapsed(), "recovered");
@@ -100,6 +125,21 @@ fn missing(file: FileName) -> Error {
     Error::Corrupt { file: file.to_string(), what: "the manifest lists it, but it is missing".to_owned(), offset: 0 }
 }
 
+/// Whether a segment that the manifest does not list holds changes above `settled`. A segment gets its first record only
+/// after the edit that lists it is durable, and leaves the list only when all its changes are settled.
+fn holds_newer(fs: &dyn Fs, number: FileNumber, settled: SeqNo) -> Result<bool> {
+    let bytes = read_whole(fs, &FileName::Wal(number).to_string())?;
+    // One that was being created has no good header yet.
+    let Ok(mut reader) = SegmentReader::open(number, &bytes) else { return Ok(false) };
+    while let Ok(Some(group)) = reader.next() {
+        let newest = group.position.first.0 + Ops::new(group.batches).count() as u64 - 1;
+        if newest > settled.0 && !group.batches.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 impl Replay {
     fn new(options: &Options, replayed: &Replayed) -> Replay {
         Replay {
@@ -108,9 +148,11 @@ impl Replay {
             active: Arc::default(),
             sealed: Vec::new(),
             last: replayed.flushed,
+            logged: None,
             watermark: SeqNo(0),
             changes: 0,
             needed: Vec::new(),
+            end: (FileName::Current, 0),
         }
     }
 
@@ -118,7 +160,7 @@ impl Replay {
         // A tail that was dropped, to be judged by what follows.
         let mut torn: Option<(FileNumber, u64)> = None;
         let mut gap_allowed = true;
-        for (&number, &closed) in &replayed.segments {
+        for (&number, &listed) in &replayed.segments {
             let name = FileName::Wal(number).to_string();
             let bytes = match read_whole(fs, &name) {
                 Ok(bytes) => bytes,
@@ -127,27 +169,40 @@ impl Replay {
                 }
                 Err(error) => return Err(error.into()),
             };
-            let mut reader = SegmentReader::open(number, &bytes)?;
             let corrupt = |what: String, offset| Error::Corrupt { file: name.clone(), what, offset };
+            let mut reader = SegmentReader::open(number, &bytes)?;
+            let closed = match listed {
+                Listed::Closed { len } => Some(len),
+                Listed::Open { prepared } if (bytes.len() as u64) < prepared => {
+                    return Err(corrupt(format!("cut short: it was {prepared} bytes long"), bytes.len() as u64));
+                }
+                Listed::Open { .. } => None,
+            };
             let before = self.changes;
             while closed.is_none_or(|len| reader.offset() < len) {
                 let Some(group) = reader.next()? else { break };
+                let first = group.position.first;
                 if let Some((number, offset)) = torn {
                     let file = FileName::Wal(number).to_string();
                     let what = format!("damaged records of acknowledged writes (log {name} goes on after them)");
                     return Err(Error::Corrupt { file, what, offset });
                 }
-                if group.position.first > SeqNo(self.last.0 + 1) && !gap_allowed {
-                    let what =
-                        format!("sequence numbers {} to {} are missing", self.last.0 + 1, group.position.first.0 - 1);
+                // Missing are only numbers of writes that failed and were taken back, and those the manifest knows.
+                let known = if gap_allowed { self.last.max(replayed.last_seq) } else { self.last };
+                if first.0 > known.0 + 1 {
+                    let what = format!("sequence numbers {} to {} are missing", known.0 + 1, first.0 - 1);
+                    return Err(corrupt(what, group.offset));
+                }
+                if let Some(logged) = self.logged.filter(|logged| first <= *logged) {
+                    let what = format!("sequence number {first} comes again after {logged}");
                     return Err(corrupt(what, group.offset));
                 }
                 gap_allowed = false;
-                self.last = self.last.max(SeqNo(group.position.first.0.saturating_sub(1)));
                 self.watermark = self.watermark.max(group.position.watermark);
-                if !self.group(group.position.first, group.batches) {
+                if !self.group(first, group.batches) {
                     return Err(corrupt("a record whose changes cannot be read".to_owned(), group.offset));
                 }
+                self.end = (FileName::Wal(number), reader.offset());
             }
             match closed {
                 Some(len) if reader.offset() != len => {
@@ -158,7 +213,8 @@ impl Replay {
                 Some(_) => gap_allowed = true,
                 None if reader.at_blank_end() => {}
                 None => {
-                    let lost = SeqNo(self.last.0 + 1);
+                    // What the bad bytes held came right after what was read. (Numbers that failed lie before a segment.)
+                    let lost = SeqNo(self.logged.unwrap_or(self.flushed).max(replayed.last_seq).0 + 1);
                     if let Some(later) = reader.later_that_covers(lost) {
                         let what = format!("damaged records of acknowledged writes (the record at {later} says so)");
                         return Err(corrupt(what, reader.offset()));
@@ -189,10 +245,13 @@ impl Replay {
         if !ops.rest().is_empty() {
             return false;
         }
+        // Of a marker: the one before its own position.
+        let newest = SeqNo(seq.0 + count - 1);
+        self.logged = Some(newest);
+        self.last = self.last.max(newest);
         if count > 0 {
             self.active.apply(start, seq, SeqNo::MAX);
             self.changes += count;
-            self.last = self.last.max(SeqNo(seq.0 + count - 1));
             if self.active.bytes() >= self.options.memtable_bytes {
                 let memtable = std::mem::take(&mut self.active);
                 self.sealed.push(Sealed { memtable, last_seq: self.last });

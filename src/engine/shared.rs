@@ -7,7 +7,7 @@
 //! held over I/O by background work), `Writer` (the write path, never held over I/O), `state`, a memtable's map.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
@@ -103,7 +103,7 @@ pub(crate) struct Shared {
     pub(crate) flush_work: Signal,
     /// Wakes the compaction thread.
     pub(crate) compaction_work: Signal,
-    /// Counts installed versions and failed background jobs; whoever waits for background work waits for it to change.
+    /// Counts what whoever waits for background work may wait for.
     pub(crate) progress: Mutex<Progress>,
     pub(crate) progressed: Condvar,
     pub(crate) stopping: AtomicBool,
@@ -111,12 +111,31 @@ pub(crate) struct Shared {
     pub(crate) compacting: Mutex<()>,
 }
 
+/// A kind of background work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Job {
+    Segment,
+    Flush,
+    Compaction,
+}
+
 /// What background work has come to.
 #[derive(Default)]
 pub(crate) struct Progress {
     pub(crate) jobs: u64,
-    /// The last error of a flush or compaction, until one succeeds.
-    pub(crate) error: Option<String>,
+    /// The last error of each kind of job, until one of that kind succeeds.
+    errors: [Option<String>; 3],
+}
+
+impl Progress {
+    pub(crate) fn error_of(&self, job: Job) -> Option<&str> {
+        self.errors[job as usize].as_deref()
+    }
+
+    /// The error of any job that does not get on.
+    pub(crate) fn error(&self) -> Option<&str> {
+        self.errors.iter().flatten().next().map(String::as_str)
+    }
 }
 
 impl Shared {
@@ -170,11 +189,18 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// A flush or compaction has ended: tells everybody who waits for one.
-    pub(crate) fn job_ended(&self, result: &Result<()>) {
+    /// A job has ended: tells everybody who waits for one.
+    pub(crate) fn job_ended(&self, job: Job, result: &Result<()>) {
         let mut progress = self.progress.lock();
         progress.jobs += 1;
-        progress.error = result.as_ref().err().map(Error::to_string);
+        progress.errors[job as usize] = result.as_ref().err().map(Error::to_string);
+        self.progressed.notify_all();
+    }
+
+    /// Something happened that may decide whether waiting for a job makes sense.
+    pub(crate) fn tell_progress(&self) {
+        let mut progress = self.progress.lock();
+        progress.jobs += 1;
         self.progressed.notify_all();
     }
 }

@@ -219,7 +219,7 @@ impl Shared {
                 self.seal(&mut writer, Some(true));
             }
         }
-        drop(writer);
+        // Still under the lock: a moment later another memtable, without order, may be the active one.
         self.state()
     }
 }

@@ -72,7 +72,7 @@ pub struct Stats {
     pub delayed_writes: u64,
     /// See `delayed_writes`.
     pub delayed_us: u64,
-    /// The last error of a flush or compaction, until one succeeds.
+    /// The last error of a flush, a compaction or the preparing of a log segment, until one of its kind succeeds.
     pub background_error: Option<String>,
 }
 
@@ -106,7 +106,7 @@ impl Shared {
             compaction_written_bytes: get(&self.counters.compaction_written_bytes),
             delayed_writes: get(&self.counters.delayed_writes),
             delayed_us: get(&self.counters.delayed_us),
-            background_error: self.progress.lock().error.clone(),
+            background_error: self.progress.lock().error().map(str::to_owned),
         }
     }
 }

@@ -66,7 +66,7 @@ impl Shared {
         keys: &[&[u8]],
         mut decide: impl FnMut(&[Option<Found>], &mut WriteBatch) -> T,
     ) -> Result<Outcome<T>> {
-        self.slow_down();
+        self.slow_down()?;
         let mut below: Option<Below> = None;
         loop {
             let mut writer = self.commit.writer();
@@ -126,6 +126,7 @@ impl Shared {
     pub(crate) fn delete_ranges(self: &Arc<Self>, ranges: &[(&[u8], Option<&[u8]>)]) -> Result<SeqNo> {
         loop {
             let mut batch = WriteBatch::new();
+            let taken_back = self.commit.taken_back();
             let snapshot = Snapshot::new(self);
             for &(start, end) in ranges {
                 let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
@@ -137,8 +138,9 @@ impl Shared {
             self.wait_for_room(&mut writer);
             writer.check_open()?;
             let state = self.state();
-            if state.version.last_seq() > snapshot.seq() {
-                // Something newer than the snapshot is in tables already: it would have to be read under the lock.
+            if state.version.last_seq() > snapshot.seq() || taken_back != self.commit.taken_back() {
+                // Something newer than the snapshot is in tables already, and would have to be read under the lock; or
+                // the snapshot may have shown a delete that then failed.
                 continue;
             }
             for memtable in state.sealed.iter().map(|sealed| &sealed.memtable).chain([&state.active]) {

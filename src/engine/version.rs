@@ -197,6 +197,15 @@ impl Version {
     }
 }
 
+/// What the manifest says of a log segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listed {
+    /// It may be written to; the file has at least this length.
+    Open { prepared: u64 },
+    /// It ends here, whatever follows.
+    Closed { len: u64 },
+}
+
 /// What a manifest's edits add up to.
 #[derive(Default)]
 pub(crate) struct Replayed {
@@ -204,8 +213,8 @@ pub(crate) struct Replayed {
     pub(crate) next_file: u64,
     pub(crate) flushed: SeqNo,
     pub(crate) last_seq: SeqNo,
-    /// Log segments that may hold changes, with the final length of those that are closed.
-    pub(crate) segments: BTreeMap<FileNumber, Option<u64>>,
+    /// Log segments that may hold changes.
+    pub(crate) segments: BTreeMap<FileNumber, Listed>,
 }
 
 impl Replayed {
@@ -218,11 +227,11 @@ impl Replayed {
                     Change::NextFile(number) => all.next_file = all.next_file.max(number.0),
                     Change::Flushed(seq) => all.flushed = all.flushed.max(*seq),
                     Change::LastSeq(seq) => all.last_seq = all.last_seq.max(*seq),
-                    Change::AddSegment { number } => {
-                        all.segments.insert(*number, None);
+                    Change::AddSegment { number, prepared } => {
+                        all.segments.insert(*number, Listed::Open { prepared: *prepared });
                     }
                     Change::CloseSegment { number, len } => {
-                        all.segments.insert(*number, Some(*len));
+                        all.segments.insert(*number, Listed::Closed { len: *len });
                     }
                     Change::DropSegment { number } => {
                         all.segments.remove(number);

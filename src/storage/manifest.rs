@@ -8,7 +8,7 @@
 //!           | 2: u8 | seq: u64                          flushed: every change up to here is in tables
 //!           | 3: u8 | level: u8 | table                 a table joins a level
 //!           | 4: u8 | level: u8 | number: u64           a table leaves a level
-//!           | 5: u8 | number: u64                       a log segment is ready to be written to
+//!           | 5: u8 | number: u64 | prepared: u64       a log segment of at least that length is ready to be written to
 //!           | 6: u8 | number: u64 | len: u64            a log segment ends at this length, whatever follows
 //!           | 7: u8 | number: u64                       a log segment is no longer needed
 //!           | 8: u8 | seq: u64                          no sequence number up to here may be given out again
@@ -32,6 +32,9 @@ use crate::fs::{File, Fs};
 const MAGIC: [u8; 8] = *b"CHRONMAN";
 const EDIT: u8 = 1;
 const NO_EXPIRY: u64 = u64::MAX;
+
+/// No table has so many bytes or entries; all tables of a tree together can be added up.
+const MAX_AMOUNT: u64 = 1 << 48;
 
 /// What the manifest knows of a table, so that opening a database opens none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +61,7 @@ pub(crate) enum Change {
     Flushed(SeqNo),
     AddTable { level: u8, table: TableMeta },
     DropTable { level: u8, number: FileNumber },
-    AddSegment { number: FileNumber },
+    AddSegment { number: FileNumber, prepared: u64 },
     CloseSegment { number: FileNumber, len: u64 },
     DropSegment { number: FileNumber },
     LastSeq(SeqNo),
@@ -95,9 +98,9 @@ fn encode(edit: &[Change], out: &mut Vec<u8>) {
                 out.extend_from_slice(&[4, *level]);
                 ints(out, &[number.0]);
             }
-            Change::AddSegment { number } => {
+            Change::AddSegment { number, prepared } => {
                 out.push(5);
-                ints(out, &[number.0]);
+                ints(out, &[number.0, *prepared]);
             }
             Change::CloseSegment { number, len } => {
                 out.push(6);
@@ -118,34 +121,50 @@ fn encode(edit: &[Change], out: &mut Vec<u8>) {
 fn decode(data: &[u8]) -> Option<Edit> {
     let mut cursor = Cursor::new(data);
     let mut edit = Edit::new();
+    fn number(cursor: &mut Cursor<'_>) -> Option<FileNumber> {
+        cursor.u64().map(FileNumber).filter(|number| *number <= FileNumber::LIMIT)
+    }
+    fn seq(cursor: &mut Cursor<'_>) -> Option<SeqNo> {
+        cursor.u64().map(SeqNo).filter(|seq| *seq <= SeqNo::LIMIT)
+    }
+    fn amount(cursor: &mut Cursor<'_>) -> Option<u64> {
+        cursor.u64().filter(|amount| *amount <= MAX_AMOUNT)
+    }
     while !cursor.is_empty() {
         edit.push(match cursor.u8()? {
-            1 => Change::NextFile(FileNumber(cursor.u64()?)),
-            2 => Change::Flushed(SeqNo(cursor.u64()?)),
+            1 => Change::NextFile(number(&mut cursor)?),
+            2 => Change::Flushed(seq(&mut cursor)?),
             3 => Change::AddTable {
                 level: cursor.u8()?,
                 table: TableMeta {
-                    number: FileNumber(cursor.u64()?),
-                    size: cursor.u64()?,
-                    entries: cursor.u64()?,
-                    tombstones: cursor.u64()?,
-                    older: cursor.u64()?,
-                    first_seq: SeqNo(cursor.u64()?),
-                    last_seq: SeqNo(cursor.u64()?),
+                    number: number(&mut cursor)?,
+                    size: amount(&mut cursor)?,
+                    entries: amount(&mut cursor)?,
+                    tombstones: amount(&mut cursor)?,
+                    older: amount(&mut cursor)?,
+                    first_seq: seq(&mut cursor)?,
+                    last_seq: seq(&mut cursor)?,
                     earliest_expiry: Some(cursor.u64()?).filter(|&at| at != NO_EXPIRY),
                     smallest: Slice::copy_from(cursor.prefixed()?),
                     largest: Slice::copy_from(cursor.prefixed()?),
                 },
             },
-            4 => Change::DropTable { level: cursor.u8()?, number: FileNumber(cursor.u64()?) },
-            5 => Change::AddSegment { number: FileNumber(cursor.u64()?) },
-            6 => Change::CloseSegment { number: FileNumber(cursor.u64()?), len: cursor.u64()? },
-            7 => Change::DropSegment { number: FileNumber(cursor.u64()?) },
-            8 => Change::LastSeq(SeqNo(cursor.u64()?)),
+            4 => Change::DropTable { level: cursor.u8()?, number: number(&mut cursor)? },
+            5 => Change::AddSegment { number: number(&mut cursor)?, prepared: cursor.u64()? },
+            6 => Change::CloseSegment { number: number(&mut cursor)?, len: cursor.u64()? },
+            7 => Change::DropSegment { number: number(&mut cursor)? },
+            8 => Change::LastSeq(seq(&mut cursor)?),
             _ => return None,
         });
     }
     Some(edit)
+}
+
+/// Why a manifest could not be begun.
+pub(crate) struct CreateError {
+    pub(crate) error: Error,
+    /// Whether the file is still there: `CURRENT` may name it already.
+    pub(crate) left_behind: bool,
 }
 
 /// A manifest being written.
@@ -159,15 +178,38 @@ pub(crate) struct ManifestWriter {
 impl ManifestWriter {
     /// Creates a manifest that begins with `state` and makes it the one in force: file synced, name synced, `CURRENT`
     /// replaced by temp file, sync, rename and directory sync, in that order.
-    pub(crate) fn create(fs: &dyn Fs, number: FileNumber, salt: u64, state: &[Change]) -> Result<ManifestWriter> {
+    pub(crate) fn create(
+        fs: &dyn Fs,
+        number: FileNumber,
+        salt: u64,
+        state: &[Change],
+    ) -> std::result::Result<ManifestWriter, CreateError> {
         let name = FileName::Manifest(number).to_string();
-        let file = fs.create(&name).map_err(Error::io(&name, "create"))?;
+        let file = fs.create(&name).map_err(Error::io(&name, "create"));
+        let file = file.map_err(|error| CreateError { error, left_behind: false })?;
         let id = LogId { magic: MAGIC, number: number.0, salt };
-        let header = id.header();
-        file.write_at(&header, 0).map_err(Error::io(&name, "write the header"))?;
-        let mut writer = ManifestWriter { file, id, end: header.len() as u64, name };
-        writer.append(state)?;
+        let mut writer = ManifestWriter { file, id, end: 0, name };
+        if let Err(error) = writer.begin(state).and_then(|()| writer.prepare_current(fs)) {
+            super::give_up(fs, &writer.name);
+            return Err(CreateError { error, left_behind: false });
+        }
+        let temp = FileName::CurrentTemp.to_string();
+        let renamed = fs.rename(&temp, &FileName::Current.to_string()).map_err(Error::io(&temp, "rename"));
+        match renamed.and_then(|()| fs.sync_dir().map_err(Error::io(".", "sync the directory"))) {
+            Ok(()) => Ok(writer),
+            Err(error) => Err(CreateError { error, left_behind: true }),
+        }
+    }
 
+    fn begin(&mut self, state: &[Change]) -> Result<()> {
+        let header = self.id.header();
+        self.file.write_at(&header, 0).map_err(Error::io(&self.name, "write the header"))?;
+        self.end = header.len() as u64;
+        self.append(state)
+    }
+
+    /// Writes the next `CURRENT`, ready to be renamed.
+    fn prepare_current(&self, fs: &dyn Fs) -> Result<()> {
         let temp = FileName::CurrentTemp.to_string();
         // A temp file is left behind when a crash or an error came between its creation and its renaming.
         match fs.remove(&temp) {
@@ -177,14 +219,11 @@ impl ManifestWriter {
             _ => {}
         }
         let current = fs.create(&temp).map_err(Error::io(&temp, "create"))?;
-        let line = format!("{} {:08x}\n", writer.name, crc::crc32(&[writer.name.as_bytes()]));
+        let line = format!("{} {:08x}\n", self.name, crc::crc32(&[self.name.as_bytes()]));
         current.write_at(line.as_bytes(), 0).map_err(Error::io(&temp, "write"))?;
         current.sync().map_err(Error::io(&temp, "sync"))?;
         // The manifest's own name must be durable before CURRENT can refer to it.
-        fs.sync_dir().map_err(Error::io(".", "sync the directory"))?;
-        fs.rename(&temp, &FileName::Current.to_string()).map_err(Error::io(&temp, "rename"))?;
-        fs.sync_dir().map_err(Error::io(".", "sync the directory"))?;
-        Ok(writer)
+        fs.sync_dir().map_err(Error::io(".", "sync the directory"))
     }
 
     /// Appends an edit and makes it durable. After an error nothing more may be appended to this file.
@@ -228,11 +267,16 @@ pub(crate) fn current(fs: &dyn Fs) -> Result<Option<FileNumber>> {
     }
 }
 
-/// Reads all edits of a manifest in order. A torn last record is an edit that never took effect; a bad record in front
+/// Reads all edits of a manifest in order, and tells where they end. A torn last record is an edit that never took effect; a bad record in front
 /// of a valid one is damage, since each edit is durable before the next is written.
-pub(crate) fn read(fs: &dyn Fs, number: FileNumber) -> Result<Vec<Edit>> {
+pub(crate) fn read(fs: &dyn Fs, number: FileNumber) -> Result<(Vec<Edit>, u64)> {
     let name = FileName::Manifest(number).to_string();
-    let bytes = super::read_whole(fs, &name)?;
+    let bytes = match super::read_whole(fs, &name) {
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::corrupt(&name, "CURRENT names it, but it is missing", 0));
+        }
+        bytes => bytes?,
+    };
     let corrupt = |what: &str, offset| Error::Corrupt { file: name.clone(), what: what.to_owned(), offset };
     let mut log = LogReader::open(&name, &bytes, MAGIC, number.0)?;
     let mut edits = Vec::new();
@@ -247,7 +291,7 @@ pub(crate) fn read(fs: &dyn Fs, number: FileNumber) -> Result<Vec<Edit>> {
         // The first record is durable before CURRENT names the file.
         return Err(corrupt("the first record is damaged", log.offset()));
     }
-    Ok(edits)
+    Ok((edits, log.offset()))
 }
 
 #[cfg(test)]
@@ -275,7 +319,7 @@ mod tests {
             Change::AddTable { level: 0, table },
             Change::AddTable { level: 6, table: expiring },
             Change::DropTable { level: 1, number: FileNumber(2) },
-            Change::AddSegment { number: FileNumber(4) },
+            Change::AddSegment { number: FileNumber(4), prepared: 4096 },
             Change::CloseSegment { number: FileNumber(4), len: 123 },
             Change::DropSegment { number: FileNumber(4) },
             Change::LastSeq(SeqNo(20)),

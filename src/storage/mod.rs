@@ -20,6 +20,13 @@ pub(crate) use crate::codec::SeqNo;
 
 use crate::fs::Fs;
 
+/// Deletes a file that an attempt has begun, and that nothing refers to. If that fails too, a later start does it.
+pub(crate) fn give_up(fs: &dyn Fs, name: &str) {
+    if let Err(error) = fs.remove(name) {
+        tracing::warn!(file = name, %error, "cannot delete what a failed attempt has left behind");
+    }
+}
+
 /// All bytes of a file.
 pub(crate) fn read_whole(fs: &dyn Fs, name: &str) -> Result<Vec<u8>> {
     let file = fs.open(name).map_err(Error::io(name, "open"))?;

@@ -15,6 +15,12 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct FileNumber(pub(crate) u64);
 
+impl FileNumber {
+    /// No number reaches this: a thousand files a second take 146 million years. A name or a manifest that says
+    /// otherwise is not ours, and nobody has to think of overflow.
+    pub(crate) const LIMIT: FileNumber = FileNumber(1 << 62);
+}
+
 /// A file of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileName {
@@ -35,6 +41,9 @@ impl FileName {
         }
         let (digits, kind) = name.split_once('.')?;
         let number = FileNumber(digits.parse().ok()?);
+        if number > FileNumber::LIMIT {
+            return None;
+        }
         let file = match kind {
             "manifest" => FileName::Manifest(number),
             "wal" => FileName::Wal(number),
@@ -74,7 +83,17 @@ mod tests {
         for name in ["CURRENT", "CURRENT.tmp", "000001.wal", "1234567.sst", "000003.manifest"] {
             assert_eq!(FileName::parse(name).unwrap().to_string(), name);
         }
-        for name in ["LOCK", "1.wal", "+00001.wal", "000001.wal.bak", "notes.txt", "", "000001.", "-00001.sst"] {
+        for name in [
+            "LOCK",
+            "1.wal",
+            "+00001.wal",
+            "000001.wal.bak",
+            "notes.txt",
+            "",
+            "000001.",
+            "-00001.sst",
+            "18446744073709551615.sst",
+        ] {
             assert_eq!(FileName::parse(name), None, "{name}");
         }
     }

@@ -54,23 +54,33 @@ pub(crate) struct SegmentWriter {
 
 impl SegmentWriter {
     /// Creates the segment, fills it with zeros up to `prepared` bytes and syncs it. Its name is not durable yet: the
-    /// caller syncs the directory before it relies on it.
+    /// caller syncs the directory before it relies on it. After an error there is no file: a full disk has no room for
+    /// a part of one.
     pub(crate) fn create(fs: &dyn Fs, number: FileNumber, salt: u64, prepared: u64) -> Result<SegmentWriter> {
         let name = FileName::Wal(number).to_string();
         let io = |what| Error::io(&name, what);
         let file = fs.create(&name).map_err(io("create"))?;
         let id = LogId { magic: MAGIC, number: number.0, salt };
         let header = id.header();
-        file.write_at(&header, 0).map_err(io("write the header"))?;
-        let mut end = header.len() as u64;
-        let zeros = vec![0; ZERO_CHUNK.min(prepared as usize)];
-        while end < prepared {
-            let len = (prepared - end).min(zeros.len() as u64);
-            file.write_at(&zeros[..len as usize], end).map_err(io("fill ahead"))?;
-            end += len;
+        let fill = || {
+            file.write_at(&header, 0).map_err(io("write the header"))?;
+            let mut end = header.len() as u64;
+            let zeros = vec![0; ZERO_CHUNK.min(prepared as usize)];
+            while end < prepared {
+                let len = (prepared - end).min(zeros.len() as u64);
+                file.write_at(&zeros[..len as usize], end).map_err(io("fill ahead"))?;
+                end += len;
+            }
+            file.sync().map_err(io("sync"))?;
+            Ok(end)
+        };
+        match fill() {
+            Ok(prepared) => Ok(SegmentWriter { file, number, id, end: header.len() as u64, prepared, name }),
+            Err(error) => {
+                super::give_up(fs, &name);
+                Err(error)
+            }
         }
-        file.sync().map_err(io("sync"))?;
-        Ok(SegmentWriter { file, number, id, end: header.len() as u64, prepared: end, name })
     }
 
     pub(crate) fn number(&self) -> FileNumber {
@@ -80,6 +90,11 @@ impl SegmentWriter {
     /// The length of what has been written.
     pub(crate) fn len(&self) -> u64 {
         self.end
+    }
+
+    /// How far the file is filled with zeros: its length, until more than that is written.
+    pub(crate) fn prepared(&self) -> u64 {
+        self.prepared
     }
 
     /// Whether nothing has been written.
@@ -184,6 +199,9 @@ impl<'a> SegmentReader<'a> {
         let fields = (|| Some((cursor.u64()?, cursor.u64()?, cursor.u64()?)))();
         let (first, watermark, time_ms) = fields.ok_or_else(|| corrupt("the record is too short".to_owned()))?;
         let position = Position { first: SeqNo(first), watermark: SeqNo(watermark), time_ms };
+        if first == 0 || position.first > SeqNo::LIMIT || position.watermark > SeqNo::LIMIT {
+            return Err(corrupt(format!("a record of position {first}, which cannot be")));
+        }
         Ok(Some(Group { offset: record.offset, position, batches: cursor.rest() }))
     }
 }

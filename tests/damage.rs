@@ -1,0 +1,241 @@
+//! Damage at rest: every byte of every file of a small database flipped, every file cut to every length, extended,
+//! missing, swapped with another, or an older copy of itself. The database then either opens and holds everything, or it
+//! says which file is damaged and where. It never panics, and it never answers with less than was acknowledged; the one
+//! thing that a log cannot tell from a torn write is rot in its very last group, before a marker says that it was durable.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+use chronos::codec::Rng;
+use chronos::engine::{Clock, Compression, Entropy};
+use chronos::fs::{Fs, SimFs};
+use chronos::{Db, Error, Options};
+use common::{Change, Model, NOW, apply, contents, encode, random_batch};
+use parking_lot::Mutex;
+
+const KEYS: u64 = 20;
+
+/// What a directory holds.
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// Small segments, and a memtable that takes several of them.
+fn options() -> Options {
+    let salts = Mutex::new(Rng::new(7));
+    Options::new()
+        .stepped()
+        .clock(Clock(Arc::new(|| NOW)))
+        .entropy(Entropy(Arc::new(move || salts.lock().next_u64())))
+        .memtable_bytes(100_000)
+        .segment_bytes(400)
+        .table_bytes(600)
+        .level_bytes(1_500)
+        .block_bytes(300)
+        .compression(Compression::None)
+}
+
+fn files(disk: &SimFs) -> Files {
+    let names = disk.list().unwrap();
+    names.into_iter().map(|name| (name.clone(), disk.read_file(&name).unwrap())).collect()
+}
+
+fn disk_with(files: &Files) -> SimFs {
+    let disk = SimFs::new();
+    files.iter().for_each(|(name, bytes)| disk.write_file(name, bytes.clone()));
+    disk
+}
+
+struct Story {
+    /// What was killed: tables, a manifest with several edits, several log segments.
+    files: Files,
+    model: Model,
+    /// As it was before the last batch.
+    before_last: Model,
+    /// Every content that a file ever had between two calls.
+    copies: BTreeMap<String, BTreeSet<Vec<u8>>>,
+}
+
+/// `marked`: whether the log had become idle before the end, and says so.
+fn story(marked: bool) -> Story {
+    let disk = SimFs::new();
+    let db = options().open_on(Arc::new(disk.clone())).unwrap();
+    let mut rng = Rng::new(5);
+    let (mut model, mut before_last) = (Model::new(), Model::new());
+    let mut copies: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
+    for n in 0..60 {
+        let batch: Vec<Change> = random_batch(&mut rng, KEYS);
+        before_last = model.clone();
+        db.write(&encode(&batch)).unwrap();
+        apply(&mut model, &batch);
+        match n {
+            12 | 24 => db.flush().unwrap(),
+            30 => db.compact().unwrap(),
+            36 => db.flush().unwrap(),
+            _ => {}
+        }
+        for (name, bytes) in files(&disk) {
+            copies.entry(name).or_default().insert(bytes);
+        }
+    }
+    if marked {
+        db.step().unwrap();
+    }
+    let files = files(&disk);
+    let count = |end: &str| files.keys().filter(|name| name.ends_with(end)).count();
+    assert!(count(".wal") >= 4 && count(".sst") >= 2 && count(".manifest") == 1, "{disk:?}");
+    // Nothing that happens to the database from here on matters.
+    std::mem::forget(db);
+    Story { files, model, before_last, copies }
+}
+
+fn open(files: &Files) -> Result<Model, Error> {
+    let db: Db = options().open_on(Arc::new(disk_with(files)))?;
+    contents(&db)
+}
+
+impl Story {
+    /// That a damaged database opens with everything or names the damage. Whether it opened.
+    fn check(&self, what: &str, files: &Files, damaged: &str, may_lose_last: bool) -> bool {
+        let result = catch_unwind(AssertUnwindSafe(|| open(files))).unwrap_or_else(|panic| {
+            eprintln!("{what}");
+            resume_unwind(panic)
+        });
+        match result {
+            Ok(found) => {
+                let whole = found == self.model || (may_lose_last && found == self.before_last);
+                assert!(whole, "{what}: {found:?}\nexpected {:?}", self.model);
+                true
+            }
+            Err(Error::Corrupt { file, .. }) => {
+                // A gap in the log is met in the segment behind it; edits that are gone, where they lead: at files that
+                // are gone too.
+                let log = |name: &str| name.ends_with(".wal");
+                let names_it = file == damaged || (log(&file) && log(damaged)) || !files.contains_key(&file);
+                assert!(names_it, "{what}: it is said to be {file}");
+                false
+            }
+            Err(other) => panic!("{what}: {other:?}"),
+        }
+    }
+
+    fn with(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> Files {
+        let mut files = self.files.clone();
+        change(files.get_mut(name).expect("it is there"));
+        files
+    }
+
+    fn last_segment(&self) -> &str {
+        // The spare one behind it is empty.
+        let used = self
+            .files
+            .iter()
+            .rev()
+            .filter(|(name, bytes)| name.ends_with(".wal") && bytes[40..].iter().any(|&b| b != 0));
+        used.map(|(name, _)| &**name).next().unwrap()
+    }
+}
+
+#[test]
+fn every_byte_flipped() {
+    for marked in [true, false] {
+        let story = story(marked);
+        for (name, bytes) in &story.files {
+            let mut survived = 0;
+            for at in 0..bytes.len() {
+                let xor = [0x01, 0x80, 0xff, 0x20][at % 4];
+                let files = story.with(name, |bytes| bytes[at] ^= xor);
+                let may_lose_last = !marked && name == story.last_segment();
+                let what = format!("{name}: byte {at} of {} flipped by {xor:#x}, marked: {marked}", bytes.len());
+                survived += usize::from(story.check(&what, &files, name, may_lose_last));
+            }
+            if name.ends_with(".manifest") || name.starts_with("CURRENT") {
+                // At most the last edit may be in doubt, where losing it loses nothing.
+                assert!(survived < bytes.len() / 2, "{name}: {survived} of {} flips went unnoticed", bytes.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_file_cut_to_every_length() {
+    for marked in [true, false] {
+        let story = story(marked);
+        for (name, bytes) in story.files.iter().filter(|(name, _)| *name != "LOCK") {
+            for len in 0..bytes.len() {
+                let files = story.with(name, |bytes| bytes.truncate(len));
+                let what = format!("{name}: cut from {} to {len}, marked: {marked}", bytes.len());
+                story.check(&what, &files, name, !marked && name == story.last_segment());
+            }
+        }
+    }
+}
+
+#[test]
+fn files_extended_by_zeros_or_rubbish() {
+    let story = story(true);
+    for name in story.files.keys() {
+        for tail in [&[0; 700][..], &[0xa5; 700], b"x", &story.files[story.last_segment()]] {
+            let files = story.with(name, |bytes| bytes.extend_from_slice(tail));
+            story.check(&format!("{name}: extended"), &files, name, false);
+        }
+    }
+}
+
+#[test]
+fn every_file_missing() {
+    let story = story(true);
+    for name in story.files.keys() {
+        let mut files = story.files.clone();
+        files.remove(name);
+        let opened = story.check(&format!("{name}: missing"), &files, name, false);
+        // A segment that was prepared and not used yet is listed all the same.
+        assert_eq!(opened, name == "LOCK", "{name}");
+    }
+}
+
+#[test]
+fn every_two_files_swapped() {
+    let story = story(true);
+    for one in story.files.keys().filter(|name| *name != "LOCK") {
+        for other in story.files.keys().filter(|name| *name != "LOCK" && *name > one) {
+            let mut files = story.files.clone();
+            files.insert(one.clone(), story.files[other].clone());
+            files.insert(other.clone(), story.files[one].clone());
+            match open(&files) {
+                Ok(found) => panic!("{one} and {other} swapped: {found:?}"),
+                Err(Error::Corrupt { file, .. }) => assert!(file == *one || file == *other, "{one}, {other}: {file}"),
+                Err(error) => panic!("{one} and {other} swapped: {error:?}"),
+            }
+        }
+    }
+}
+
+/// The last segment in use is left out: that a file is as it was a moment ago nobody can see in it.
+#[test]
+fn every_older_copy_in_the_place_of_a_file() {
+    let story = story(true);
+    let mut tried = 0;
+    for (name, copies) in &story.copies {
+        if name == story.last_segment() || !story.files.contains_key(name) {
+            continue;
+        }
+        for copy in copies.iter().filter(|copy| **copy != story.files[name]) {
+            let files = story.with(name, |bytes| bytes.clone_from(copy));
+            let what = format!("{name}: an older copy of {} bytes instead of {}", copy.len(), story.files[name].len());
+            // An old CURRENT or manifest is met where it leads: at files that are no longer there.
+            match catch_unwind(AssertUnwindSafe(|| open(&files))) {
+                Ok(Ok(found)) => assert!(found == story.model, "{what}: {found:?}"),
+                Ok(Err(Error::Corrupt { .. })) => {}
+                Ok(Err(other)) => panic!("{what}: {other:?}"),
+                Err(panic) => {
+                    eprintln!("{what}");
+                    resume_unwind(panic);
+                }
+            }
+            tried += 1;
+        }
+    }
+    assert!(tried > 20, "{tried}");
+}
