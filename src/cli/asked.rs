@@ -52,7 +52,8 @@ impl Asked {
     /// A request of these words, the command's name first.
     pub(crate) fn of_words(words: &[impl AsRef<[u8]>]) -> Asked {
         let Some((name, args)) = words.split_first() else { return Asked::PLAIN };
-        let is = |at: usize, word: &str| args.get(at).is_some_and(|arg| arg.as_ref().eq_ignore_ascii_case(word.as_bytes()));
+        let is =
+            |at: usize, word: &str| args.get(at).is_some_and(|arg| arg.as_ref().eq_ignore_ascii_case(word.as_bytes()));
         let has = |from: usize, word: &str| (from..args.len()).any(|at| is(at, word));
         let verb = |verb| Asked { verb, shape: Shape::Plain };
         let shape = |shape| Asked { verb: Verb::Other, shape };
@@ -82,7 +83,7 @@ impl Asked {
         }
     }
 
-    /// A line of the text dialect; `None` if it is blank, and so not answered.
+    /// A line of the text dialect, without its line end; `None` if it is blank, and so not answered.
     pub(crate) fn of_line(line: &[u8]) -> Option<Asked> {
         // Of the commands that matter here, none has a last word that takes the rest of its line.
         match split_words(line, &|_| None) {
@@ -146,7 +147,7 @@ mod tests {
         assert_eq!(verb("client reply on"), Verb::Other);
         assert_eq!(verb("SELECT 3"), Verb::Select(Some(3)));
         assert_eq!(verb("SELECT x"), Verb::Select(None));
-        assert_eq!(Asked::of_line(b"  \t\r"), None);
+        assert_eq!(Asked::of_line(b"  \t"), None);
     }
 
     #[test]

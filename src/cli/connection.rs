@@ -45,8 +45,8 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects, asks for RESP3 and selects the database.
     pub(crate) fn open(server: &Server, requests: Requests) -> Result<Connection, Failure> {
-        let stream = connect(server)
-            .map_err(|error| Failure::Connect { server: server.to_string(), why: reason(&error) })?;
+        let stream =
+            connect(server).map_err(|error| Failure::Connect { server: server.to_string(), why: reason(&error) })?;
         let mut connection = Connection {
             name: server.to_string(),
             stream,
@@ -56,7 +56,7 @@ impl Connection {
         };
         // Whatever the refusal says (NOPROTO, NOAUTH, unknown command), RESP2 goes on; but a server that is full or
         // protected says so and hangs up, and that text is the one worth showing.
-        let refusal = connection.handshake(&[b"HELLO", b"3"], requests)?;
+        let refusal = connection.ask_for_resp3(requests)?;
         if server.db != 0 {
             let db = server.db.to_string();
             match connection.handshake(&[b"SELECT", db.as_bytes()], requests) {
@@ -72,6 +72,11 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Asks for RESP3; the text of the refusal, if any.
+    pub(crate) fn ask_for_resp3(&mut self, requests: Requests) -> Result<Option<String>, Failure> {
+        self.handshake(&[b"HELLO", b"3"], requests)
+    }
+
     /// Sends one request of the handshake; the text of the error it was answered with, if any.
     fn handshake(&mut self, words: &[&[u8]], requests: Requests) -> Result<Option<String>, Failure> {
         let mut out = Vec::new();
@@ -83,10 +88,28 @@ impl Connection {
             }
         }
         self.send(&out)?;
+        if let Some(text) = self.text_error()? {
+            return Err(self.refused(text));
+        }
         Ok(match self.receive()? {
             Value::Error(text) => Some(String::from_utf8_lossy(&text).into_owned()),
             _ => None,
         })
+    }
+
+    /// A server that refuses HELLO on a line, for want of a password, may still take us for a person and say so in
+    /// text: `(error) NOAUTH ...`. No reply in RESP to a handshake begins like that.
+    fn text_error(&mut self) -> Result<Option<String>, Failure> {
+        const MARK: &[u8] = b"(error) ";
+        while !self.has_received() {
+            self.fill()?;
+        }
+        while MARK.starts_with(&self.received[..self.received.len().min(MARK.len())]) && !self.received.contains(&b'\n')
+        {
+            self.fill()?;
+        }
+        let text = self.received.strip_prefix(MARK).map(|text| String::from_utf8_lossy(text).trim_end().to_string());
+        Ok(text)
     }
 
     fn refused(&self, text: String) -> Failure {
@@ -166,11 +189,6 @@ impl Connection {
     /// A second handle to the socket, to write from another thread or to close it from one.
     pub(crate) fn handle(&self) -> Result<TcpStream, Failure> {
         self.stream.try_clone().map_err(|error| self.lost(error))
-    }
-
-    /// The server's name for messages.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
     }
 
     fn lost(&self, error: io::Error) -> Failure {

@@ -1,7 +1,5 @@
 //! Requests that were sent, their answers, and stdout: reads exactly the frames that answer a request and prints them.
 
-use std::convert::Infallible;
-
 use crate::protocol::Reply;
 use crate::protocol::reply_reader::Value;
 
@@ -32,11 +30,14 @@ pub(crate) struct Conversation {
     pub(crate) connection: Connection,
     pub(crate) session: Session,
     pub(crate) printer: Printer,
+    /// Channels and patterns that are subscribed to, as the server last said.
+    subscriptions: i64,
+    monitoring: bool,
 }
 
 impl Conversation {
     pub(crate) fn new(connection: Connection, server: &Server, printer: Printer) -> Conversation {
-        Conversation { connection, session: Session::new(server.db), printer }
+        Conversation { connection, session: Session::new(server.db), printer, subscriptions: 0, monitoring: false }
     }
 
     /// Waits for the answer to the oldest request that is not answered yet, and prints it.
@@ -74,31 +75,36 @@ impl Conversation {
             };
             let is_push = matches!(value, Value::Push(_));
             let reply = self.session.understand(if is_push { &Asked::PLAIN } else { asked }, value);
+            self.subscriptions = confirmed(&reply).filter(|_| is_push).unwrap_or(self.subscriptions);
             print(&mut self.printer, &reply)?;
             match asked.verb {
                 // Messages may come between the confirmations; they do not count.
                 Verb::Subscribe { .. } if is_push => {
-                    let Some(subscriptions) = confirmed(&reply) else { continue };
-                    confirmations -= 1;
+                    confirmations -= usize::from(confirmed(&reply).is_some());
                     if confirmations == 0 {
-                        return Ok(if subscriptions > 0 { Outcome::Listening } else { Outcome::Done });
+                        return Ok(if self.subscriptions > 0 { Outcome::Listening } else { Outcome::Done });
                     }
                 }
                 _ if is_push => {}
                 _ if has_error(&reply) => return Ok(Outcome::Failed),
-                Verb::Monitor if reply == Reply::OK => return Ok(Outcome::Listening),
+                Verb::Monitor if reply == Reply::OK => {
+                    self.monitoring = true;
+                    return Ok(Outcome::Listening);
+                }
                 _ => return Ok(Outcome::Done),
             }
         }
     }
 
-    /// Prints whatever comes, until the connection ends.
-    pub(crate) fn listen(&mut self) -> Result<Infallible, Failure> {
-        loop {
+    /// Prints whatever comes, as long as anything may come that no request waits for.
+    pub(crate) fn listen(&mut self) -> Result<(), Failure> {
+        while self.monitoring || self.subscriptions > 0 {
             let value = self.frame()?;
             let reply = self.session.understand(&Asked::PLAIN, value);
+            self.subscriptions = confirmed(&reply).unwrap_or(self.subscriptions);
             self.printer.reply(&reply)?;
         }
+        self.printer.flush()
     }
 
     /// The next frame. Before a wait for one, what is printed is shown.

@@ -184,7 +184,8 @@ mod tests {
 
     #[test]
     fn arrays_and_lines_are_counted_however_they_are_cut() {
-        let stream = b"*2\r\n$3\r\nGET\r\n$5\r\n*1\r\n\n\r\nSET a *3\n\n \t\r\n*0\r\n*-1\r\nPING\r\n \r \n*1\r\n$4\r\nPING\r\n";
+        let stream =
+            b"*2\r\n$3\r\nGET\r\n$5\r\n*1\r\n\n\r\nSET a *3\n\n \t\r\n*0\r\n*-1\r\nPING\r\n \r \n*1\r\n$4\r\nPING\r\n";
         for size in 1..=stream.len() {
             assert_eq!(count(stream, size), (5, None, Ok(false)), "pieces of {size}");
         }

@@ -135,7 +135,7 @@ impl Progress {
             self.look_for_error(value);
         }
         // A look at the clock for each of a million replies would be felt.
-        if self.on_terminal && self.replies % 256 == 0 && self.shown.elapsed() >= PROGRESS_EVERY {
+        if self.on_terminal && self.replies.is_multiple_of(256) && self.shown.elapsed() >= PROGRESS_EVERY {
             self.shown = Instant::now();
             self.overwrite(&self.line());
         }

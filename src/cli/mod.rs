@@ -2,15 +2,19 @@
 //! nothing of how data is kept.
 
 mod asked;
+mod catalog;
 mod connection;
 mod conversation;
 mod counter;
+mod editor;
 mod failure;
+mod interrupt;
 mod load;
 mod once;
 mod options;
 mod pipeline;
 mod printer;
+mod repl;
 mod script;
 mod session;
 
@@ -53,6 +57,6 @@ fn run(options: Options) -> Result<bool, Failure> {
         Task::Once { words, last_from_stdin } => once::run(&server, format, words, last_from_stdin),
         Task::Script => script::run(&server, format),
         Task::Load => load::run(&server),
-        Task::Repl => Ok(true),
+        Task::Repl => repl::run(server, format),
     }
 }

@@ -32,10 +32,6 @@ pub(crate) fn run(
         talk.connection.send(&request)?;
     }
     let outcome = talk.only_answer(&asked, io::stdout().is_terminal())?;
-    if outcome == Outcome::Listening {
-        let never = talk.listen()?;
-        match never {}
-    }
-    talk.printer.flush()?;
+    talk.listen()?;
     Ok(outcome != Outcome::Failed)
 }

@@ -29,7 +29,7 @@ Exit codes:
 
 /// As it is typed.
 #[derive(Debug, Parser)]
-#[command(name = "chronos-cli", version, about = "The client of Chronos", after_help = EXAMPLES, disable_help_flag = true)]
+#[command(name = "chronos-cli", version, about = "The client of Chronos", after_help = EXAMPLES, disable_help_flag = true, args_override_self = true)]
 struct Args {
     /// Server's host name or address
     #[arg(short = 'h', long, env = "CHRONOS_HOST", default_value = "127.0.0.1")]
@@ -63,9 +63,12 @@ struct Args {
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
 
-    /// Command and its arguments; without one: a prompt on a terminal, else the lines of stdin are executed
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<OsString>,
+    /// Command to run; without one: a prompt on a terminal, else the lines of stdin are executed
+    command: Option<OsString>,
+
+    /// Its arguments
+    #[arg(value_name = "ARG", trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
 }
 
 /// Where the server is and which of its databases is meant.
@@ -130,8 +133,8 @@ impl Options {
         }
         let task = if args.pipe {
             Task::Load
-        } else if !args.command.is_empty() {
-            let words = args.command.into_iter().map(OsString::into_vec).collect();
+        } else if let Some(command) = args.command {
+            let words = [command].into_iter().chain(args.args).map(OsString::into_vec).collect();
             Task::Once { words, last_from_stdin: args.last_from_stdin }
         } else if stdin_is_terminal {
             Task::Repl

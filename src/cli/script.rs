@@ -37,7 +37,6 @@ fn answer_all(
     batches: impl Iterator<Item = io::Result<Vec<Line>>>,
     tally: &mut Tally,
 ) -> Result<(), Failure> {
-    let mut listening = false;
     for batch in batches {
         for line in batch.map_err(Failure::Input)? {
             let outcome = talk.answer(&line.asked).map_err(|cause| match cause {
@@ -45,12 +44,9 @@ fn answer_all(
                 cause => Failure::Unanswered { line: line.number, cause: Box::new(cause) },
             })?;
             tally.count(line.number, outcome);
-            match (outcome, line.asked.verb) {
-                // From here on what MONITOR sees cannot be told from the replies to later lines.
-                (Outcome::Listening, Verb::Monitor) => match talk.listen()? {},
-                (Outcome::Listening, _) => listening = true,
-                (Outcome::Done, Verb::Subscribe { .. }) => listening = false,
-                _ => {}
+            // From here on what MONITOR sees cannot be told from the replies to later lines.
+            if outcome == Outcome::Listening && line.asked.verb == Verb::Monitor {
+                talk.listen()?;
             }
         }
         // The next lines may be long in coming.
@@ -58,10 +54,7 @@ fn answer_all(
             talk.printer.flush()?;
         }
     }
-    if listening {
-        match talk.listen()? {}
-    }
-    talk.printer.flush()
+    talk.listen()
 }
 
 /// A line that will be answered.

@@ -46,7 +46,9 @@ impl Session {
                 let queued = self.queued.take().unwrap_or_default();
                 if let Value::Array(items) = value {
                     let queued = queued.iter().chain(std::iter::repeat(&Asked::PLAIN));
-                    return Reply::Array(items.into_iter().zip(queued).map(|(item, asked)| self.understand(asked, item)).collect());
+                    return Reply::Array(
+                        items.into_iter().zip(queued).map(|(item, asked)| self.understand(asked, item)).collect(),
+                    );
                 }
             }
             Verb::Select(Some(db)) if ok => self.db = db,
@@ -74,14 +76,14 @@ pub(crate) fn reply(value: Value, shape: Shape) -> Reply {
         (Value::Nil, _) => Reply::Nil,
         (Value::Array(items) | Value::Push(items), _) => Reply::Array(all(items)),
         (Value::Set(items), _) => Reply::Set(all(items)),
-        (Value::Map(pairs), _) => {
-            Reply::Map(pairs.into_iter().map(|(key, item)| (reply(key, Shape::Plain), reply(item, Shape::Plain))).collect())
-        }
+        (Value::Map(pairs), _) => Reply::Map(
+            pairs.into_iter().map(|(key, item)| (reply(key, Shape::Plain), reply(item, Shape::Plain))).collect(),
+        ),
     }
 }
 
 fn are_pairs(items: &[Value]) -> bool {
-    items.len() % 2 == 0 && items.iter().all(|item| matches!(item, Value::Bulk(_)))
+    items.len().is_multiple_of(2) && items.iter().all(|item| matches!(item, Value::Bulk(_)))
 }
 
 fn pairs(items: Vec<Value>) -> Vec<(Slice, Slice)> {
