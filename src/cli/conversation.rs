@@ -86,6 +86,11 @@ impl Conversation {
                     }
                 }
                 _ if is_push => {}
+                Verb::Reset => {
+                    // That of the HELLO behind it.
+                    self.frame()?;
+                    return Ok(if has_error(&reply) { Outcome::Failed } else { Outcome::Done });
+                }
                 _ if has_error(&reply) => return Ok(Outcome::Failed),
                 Verb::Monitor if reply == Reply::OK => {
                     self.monitoring = true;

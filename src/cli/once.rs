@@ -29,6 +29,9 @@ pub(crate) fn run(
     if asked.verb != Verb::Mute {
         let mut request = Vec::new();
         encode_command(&words, &mut request);
+        if asked.verb == Verb::Reset {
+            encode_command(&["HELLO", "3"], &mut request);
+        }
         talk.connection.send(&request)?;
     }
     let outcome = talk.only_answer(&asked, io::stdout().is_terminal())?;

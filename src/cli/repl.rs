@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::protocol::Reply;
 use crate::protocol::reply_reader::Value;
 
-use super::asked::{Asked, Verb, holds_password};
+use super::asked::{Asked, holds_password};
 use super::catalog::Catalog;
 use super::connection::{Connection, Requests};
 use super::conversation::{Conversation, Outcome};
@@ -19,7 +19,7 @@ use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::options::{Format, Server};
 use super::printer::Printer;
-use super::script::push_line;
+use super::script::push_request;
 
 /// A reply that takes longer is worth a remark.
 const SLOW: Duration = Duration::from_millis(100);
@@ -101,7 +101,7 @@ impl Repl {
             }
             Ok(Outcome::Farewell) => self.note("(the server has shut down)")?,
             Ok(outcome) => {
-                if outcome == Outcome::Done && (asked.verb == Verb::Reset || holds_password(line)) {
+                if outcome == Outcome::Done && holds_password(line) {
                     // Behind a password there is more to be had than before it.
                     talk.connection.ask_for_resp3(Requests::Lines)?;
                     self.learn(&mut talk);
@@ -181,11 +181,9 @@ fn connect(server: &Server, format: Format) -> Result<Conversation, Failure> {
 }
 
 fn exchange(talk: &mut Conversation, line: &str, asked: &Asked) -> Result<Outcome, Failure> {
-    if asked.verb != Verb::Mute {
-        let mut request = Vec::new();
-        push_line(line.as_bytes(), &mut request);
-        talk.connection.send(&request)?;
-    }
+    let mut request = Vec::new();
+    push_request(line.as_bytes(), asked, &mut request);
+    talk.connection.send(&request)?;
     let outcome = talk.answer(asked)?;
     if outcome == Outcome::Listening {
         talk.printer.note("(listening; Ctrl-C ends it)")?;
@@ -198,7 +196,7 @@ fn exchange(talk: &mut Conversation, line: &str, asked: &Asked) -> Result<Outcom
 /// The server's command table; an empty one if it does not tell.
 fn fetch_catalog(talk: &mut Conversation) -> Catalog {
     let mut request = Vec::new();
-    push_line(b"COMMAND DOCS", &mut request);
+    push_request(b"COMMAND DOCS", &Asked::PLAIN, &mut request);
     let docs = talk.connection.send(&request).and_then(|()| talk.connection.receive());
     Catalog::from_docs(&docs.unwrap_or(Value::Nil))
 }

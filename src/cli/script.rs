@@ -105,16 +105,26 @@ impl Cutter {
         self.number += 1;
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Some(asked) = Asked::of_line(line) else { return };
-        if asked.verb != Verb::Mute {
-            push_line(line, out);
-        }
+        push_request(line, &asked, out);
         lines.push(Line { number: self.number, asked });
+    }
+}
+
+/// Appends what is sent for a line.
+pub(crate) fn push_request(line: &[u8], asked: &Asked, out: &mut Vec<u8>) {
+    if asked.verb == Verb::Mute {
+        return;
+    }
+    push_line(line, out);
+    // RESET also takes RESP3 back, in which replies say more of what they are.
+    if asked.verb == Verb::Reset {
+        push_line(b"HELLO 3", out);
     }
 }
 
 /// Appends a line as it is sent: behind a blank. A server looks at a request's first byte to tell RESP arrays, telnet
 /// commands, TLS and HTTP from text; what is typed or piped here is text, whatever it begins with.
-pub(crate) fn push_line(line: &[u8], out: &mut Vec<u8>) {
+fn push_line(line: &[u8], out: &mut Vec<u8>) {
     out.push(b' ');
     out.extend_from_slice(line);
     out.extend_from_slice(b"\r\n");
@@ -179,6 +189,11 @@ mod tests {
     #[test]
     fn a_request_to_keep_silent_is_not_sent() {
         assert_eq!(cut(b"CLIENT REPLY OFF\nPING\n", 99), (" PING\r\n".into(), vec![1, 2]));
+    }
+
+    #[test]
+    fn behind_a_reset_resp3_is_asked_for_again() {
+        assert_eq!(cut(b"reset\nPING\n", 99), (" reset\r\n HELLO 3\r\n PING\r\n".into(), vec![1, 2]));
     }
 
     #[test]
