@@ -90,6 +90,8 @@ fn end_on_panic() {
 
 fn start_logging(arguments: &Arguments) {
     let subscriber = tracing_subscriber::fmt()
+        // A log that nobody reads is no reason to panic on stderr.
+        .log_internal_errors(false)
         .with_max_level(arguments.log_level)
         .with_ansi(stderr().is_terminal())
         .with_writer(stderr);

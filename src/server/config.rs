@@ -145,7 +145,7 @@ impl Config {
 
     /// The engine's part.
     pub(crate) fn options(&self) -> Options {
-        Options::new().durability(self.durability)
+        Options::new().durability(self.durability).memory(self.memory)
     }
 
     pub(crate) fn limits(&self) -> Limits {

@@ -61,7 +61,7 @@ enum Next {
 
 impl Connection {
     pub(crate) fn new(house: Arc<House>, outbox: Arc<Outbox>, id: u64, peer: String) -> Connection {
-        let session = Session { id, peer, dialect: Dialect::Text, database: 0, name: Vec::new(), closing: false };
+        let session = Session::new(id, peer);
         Connection {
             decoder: Decoder::new(house.decoding),
             house,
@@ -108,9 +108,6 @@ impl Connection {
 
     /// Runs every whole request that has been received.
     fn run(&mut self) -> Next {
-        // Asked before the first request is run, never after: what was not durable by then waits for the log's own
-        // word, for it may fail, be taken back, and then be passed by later positions.
-        let mut durable = self.house.keyspace.db.durable();
         let mut commands = 0;
         let next = loop {
             let (used, answer_in, reply) = match self.decoder.decode(self.input.bytes(), &command::tail_argument) {
@@ -131,7 +128,8 @@ impl Connection {
                     if self.session.dialect != dialect {
                         self.decoder.switch_to_resp();
                     }
-                    self.replies.push(&reply, self.session.dialect, (depends > durable).then_some(depends));
+                    let pending = !self.house.keyspace.db.is_durable(depends);
+                    self.replies.push(&reply, self.session.dialect, pending.then_some(depends));
                     self.input.consume(used);
                     if self.session.closing {
                         break Next::Finish;
@@ -140,7 +138,6 @@ impl Connection {
                         if !self.deliver() {
                             break Next::Hangup;
                         }
-                        durable = self.house.keyspace.db.durable();
                     }
                     continue;
                 }

@@ -122,7 +122,8 @@ impl Listener {
         let _ = sockopt::set_socket_keepalive(&socket, true);
         let id = self.next_id;
         self.next_id += 1;
-        let outbox = Outbox::new(socket, self.drainer.clone());
+        let db = self.house.keyspace.db.clone();
+        let outbox = Outbox::new(socket, self.drainer.clone(), Box::new(move |seq| db.is_durable(seq)));
         let guest = Guest::enter(self.house.clone(), self.clients.clone(), id, outbox.clone());
         let connection = Connection::new(self.house.clone(), outbox.clone(), id, peer);
         let spawned = thread::Builder::new().name(format!("client-{id}")).stack_size(STACK_BYTES).spawn(move || {

@@ -29,7 +29,12 @@
 //! nothing for too long, the outbox breaks: the queue is dropped, the socket is shut down both ways (which wakes a
 //! blocked `recv`), later calls of the engine find nothing to do, and the last of them drops the socket.
 //!
-//! Lock order: engine, outbox, drainer. Nothing here calls the engine.
+//! *Truth*: the engine says "durable up to n" to whoever waited for n, and by then a lower position may have failed and
+//! been passed: a batch takes its time between its first reply and its registration. So each mark is looked up once
+//! more before its reply is let go.
+//!
+//! Lock order: engine, outbox, drainer. The only question to the engine under the lock is whether a position is
+//! durable, for which it takes no lock that it holds when it calls a waiter.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -50,11 +55,15 @@ use crate::engine::{self, SeqNo, Waiter};
 pub(crate) struct Outbox {
     socket: OwnedFd,
     drainer: Arc<Drainer>,
+    is_durable: Box<IsDurable>,
     me: Weak<Outbox>,
     state: Mutex<State>,
     /// Bytes have left, or the outbox broke, while the connection's thread was waiting for that.
     left: Condvar,
 }
+
+/// Whether a position is durable: not merely passed.
+pub(crate) type IsDurable = dyn Fn(SeqNo) -> bool + Send + Sync;
 
 struct State {
     queue: Replies,
@@ -79,10 +88,11 @@ impl State {
 }
 
 impl Outbox {
-    pub(crate) fn new(socket: OwnedFd, drainer: Arc<Drainer>) -> Arc<Outbox> {
+    pub(crate) fn new(socket: OwnedFd, drainer: Arc<Drainer>, is_durable: Box<IsDurable>) -> Arc<Outbox> {
         Arc::new_cyclic(|me| Outbox {
             socket,
             drainer,
+            is_durable,
             me: me.clone(),
             state: Mutex::new(State {
                 queue: Replies::new(),
@@ -235,6 +245,15 @@ impl Outbox {
         !state.draining
     }
 
+    /// Everything up to `upto` has been decided.
+    fn settle(&self, upto: SeqNo, has_failed: impl Fn(SeqNo) -> bool, why: impl FnOnce() -> String) {
+        let mut state = self.state.lock();
+        if !state.broken {
+            state.free = state.queue.settle(upto, has_failed, why);
+            self.send_or_hand_over(&mut state);
+        }
+    }
+
     /// Sends what is free, unless the drainer is at it; what does not fit goes to the drainer.
     fn send_or_hand_over(&self, state: &mut State) {
         if state.draining {
@@ -297,23 +316,11 @@ impl Outbox {
 
 impl Waiter for Outbox {
     fn durable(&self, seq: SeqNo) {
-        let mut state = self.state.lock();
-        if state.broken {
-            return;
-        }
-        state.free = state.queue.settle(seq);
-        self.send_or_hand_over(&mut state);
+        self.settle(seq, |seq| !(self.is_durable)(seq), || "the log failed".to_owned());
     }
 
-    /// Everything up to `after` is durable or was reported before, so with this everything up to `upto` is settled.
     fn failed(&self, after: SeqNo, upto: SeqNo, error: &engine::Error) {
-        let mut state = self.state.lock();
-        if state.broken {
-            return;
-        }
-        state.queue.replace(after, upto, error);
-        state.free = state.queue.settle(upto);
-        self.send_or_hand_over(&mut state);
+        self.settle(upto, |seq| after < seq || !(self.is_durable)(seq), || error.to_string());
     }
 }
 

@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::limits::{FLUSH_BYTES, KEEP_BYTES};
-use crate::engine::{self, SeqNo};
+use crate::engine::SeqNo;
 use crate::protocol::{Dialect, Reply, encode};
 
 /// A reply that must not be sent before a position in history is durable.
@@ -49,27 +49,37 @@ impl Replies {
         self.closed < self.marks.len()
     }
 
-    /// Closes marks up to the first that depends on more than `seq`: how many bytes are now free to go.
-    pub(crate) fn settle(&mut self, seq: SeqNo) -> usize {
+    /// Closes marks up to the first that depends on more than `upto`: how many bytes are now free to go. Everything up
+    /// to `upto` has been decided; a reply that depends on what was decided against it is replaced by an error.
+    pub(crate) fn settle(
+        &mut self,
+        upto: SeqNo,
+        has_failed: impl Fn(SeqNo) -> bool,
+        why: impl FnOnce() -> String,
+    ) -> usize {
         let open = &self.marks[self.closed..];
-        self.closed += open.iter().take_while(|mark| mark.seq <= seq).count();
+        let decided = open.iter().take_while(|mark| mark.seq <= upto).count();
+        if open[..decided].iter().any(|mark| has_failed(mark.seq)) {
+            self.replace(decided, has_failed, &why());
+        }
+        self.closed += decided;
         self.marks.get(self.closed).map_or(self.bytes.len(), |mark| mark.start)
     }
 
-    /// Writes an error in the place of each reply that depends on one of the positions `after < seq <= upto`.
-    pub(crate) fn replace(&mut self, after: SeqNo, upto: SeqNo, error: &engine::Error) {
+    /// Writes an error in the place of each failed reply among the first `decided` open ones.
+    #[cold]
+    fn replace(&mut self, decided: usize, has_failed: impl Fn(SeqNo) -> bool, why: &str) {
         let open = self.marks.split_off(self.closed);
-        let Some(first) = open.first() else { return };
-        let tail = self.bytes.split_off(first.start);
-        let offset = first.start;
-        let reply = Reply::error(format!("MISCONF not written: {error}"));
+        let offset = open[0].start;
+        let tail = self.bytes.split_off(offset);
+        let error = Reply::error(format!("MISCONF not written: {why}"));
         let mut taken = 0;
-        for mark in &open {
+        for (at, mark) in open.iter().enumerate() {
             // What stands between two marks depends on nothing.
             self.bytes.extend_from_slice(&tail[taken..mark.start - offset]);
             let start = self.bytes.len();
-            if after < mark.seq && mark.seq <= upto {
-                encode(&reply, mark.dialect, &mut self.bytes);
+            if at < decided && has_failed(mark.seq) {
+                encode(&error, mark.dialect, &mut self.bytes);
             } else {
                 self.bytes.extend_from_slice(&tail[mark.start - offset..mark.end - offset]);
             }
@@ -132,6 +142,11 @@ mod tests {
         String::from_utf8_lossy(&replies.bytes[..upto]).replace(['\r', '\n'], " ").replace("  ", " ")
     }
 
+    /// Settles with everything durable.
+    fn settle(replies: &mut Replies, upto: u64) -> usize {
+        replies.settle(SeqNo(upto), |_| false, String::new)
+    }
+
     #[test]
     fn replies_wait_in_order_behind_what_is_not_durable() {
         let mut replies = Replies::new();
@@ -140,9 +155,9 @@ mod tests {
         push(&mut replies, "c", 0);
         push(&mut replies, "d", 2);
         assert_eq!(replies.depends(), Some(SeqNo(3)));
-        let free = replies.settle(SeqNo(2));
+        let free = settle(&mut replies, 2);
         assert_eq!(text(&replies, free), "a ");
-        let free = replies.settle(SeqNo(3));
+        let free = settle(&mut replies, 3);
         assert_eq!(text(&replies, free), "a b c d ");
         assert!(!replies.has_open_marks());
     }
@@ -150,16 +165,17 @@ mod tests {
     #[test]
     fn a_failure_replaces_exactly_the_replies_it_took_back() {
         let mut replies = Replies::new();
-        for (name, seq) in [("a", 1), ("b", 2), ("c", 0), ("d", 3), ("e", 2), ("f", 0), ("g", 9)] {
+        for (name, seq) in [("a", 1), ("b", 2), ("c", 0), ("d", 2), ("e", 3), ("f", 2), ("g", 0), ("h", 9)] {
             push(&mut replies, name, seq);
         }
-        replies.settle(SeqNo(1));
-        replies.replace(SeqNo(1), SeqNo(2), &engine::Error::Closed);
-        let free = replies.settle(SeqNo(2));
-        let error = "(error) MISCONF not written: the database is closed ";
-        assert_eq!(text(&replies, free), format!("a {error}c "));
-        let free = replies.settle(SeqNo(9));
-        assert_eq!(text(&replies, free), format!("a {error}c d {error}f g "));
+        let failed = |replies: &mut Replies, upto| {
+            let free = replies.settle(SeqNo(upto), |seq| seq == SeqNo(2), || "why".to_owned());
+            text(replies, free)
+        };
+        let error = "(error) MISCONF not written: why ";
+        assert_eq!(failed(&mut replies, 1), "a ");
+        assert_eq!(failed(&mut replies, 2), format!("a {error}c {error}"));
+        assert_eq!(failed(&mut replies, 9), format!("a {error}c {error}e {error}g h "));
     }
 
     #[test]
@@ -170,14 +186,13 @@ mod tests {
         let mut more = Replies::new();
         push(&mut more, "c", 0);
         push(&mut more, "d", 3);
-        let sent = replies.settle(SeqNo(1));
+        let sent = settle(&mut replies, 1);
         replies.append(&mut more);
         assert!(more.bytes.is_empty());
         replies.forget(sent);
-        let free = replies.settle(SeqNo(2));
+        let free = settle(&mut replies, 2);
         assert_eq!(text(&replies, free), "b c ");
-        replies.replace(SeqNo(2), SeqNo(3), &engine::Error::Closed);
-        let free = replies.settle(SeqNo(3));
-        assert_eq!(text(&replies, free), "b c (error) MISCONF not written: the database is closed ");
+        let free = replies.settle(SeqNo(3), |_| true, || "why".to_owned());
+        assert_eq!(text(&replies, free), "b c (error) MISCONF not written: why ");
     }
 }
