@@ -2,7 +2,12 @@
 
 pub(crate) mod crc;
 pub(crate) mod cursor;
+pub(crate) mod hash;
+pub mod rng;
+mod seqno;
 pub mod slice;
 pub(crate) mod varint;
 
+pub use rng::Rng;
+pub use seqno::SeqNo;
 pub use slice::Slice;

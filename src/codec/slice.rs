@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 /// Immutable shared bytes. Cloning costs one reference count.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Slice {
     buffer: Arc<[u8]>,
     start: usize,
@@ -18,6 +18,14 @@ impl Slice {
     /// Copies `bytes` into an allocation of its own.
     pub fn copy_from(bytes: &[u8]) -> Slice {
         Slice { buffer: Arc::from(bytes), start: 0, len: bytes.len() }
+    }
+
+    /// `len` bytes that `fill` writes in place (they are zero before), so that what is read or decompressed is not
+    /// copied once more.
+    pub(crate) fn build<E>(len: usize, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Slice, E> {
+        let mut buffer: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
+        fill(Arc::get_mut(&mut buffer).expect("nobody else has seen it yet"))?;
+        Ok(Slice { buffer, start: 0, len })
     }
 
     /// The bytes `start..end` of this slice, sharing its allocation. Panics if the range is out of bounds.

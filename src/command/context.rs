@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
-use crate::engine::SeqNo;
-use crate::keyspace::Keyspace;
+use crate::engine::{Outcome, SeqNo};
+use crate::keyspace::{Database, Keyspace};
 use crate::protocol::Dialect;
 
 /// Everything a command may look at or change.
@@ -17,10 +17,21 @@ pub(crate) struct Context<'a> {
     pub(crate) depends: SeqNo,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
     /// The reply must not be sent before `seq` is durable.
     pub(crate) fn depends_on(&mut self, seq: SeqNo) {
         self.depends = self.depends.max(seq);
+    }
+
+    /// Takes a value out of what the keyspace answered: the reply now depends on what the value does.
+    pub(crate) fn settle<T>(&mut self, outcome: Outcome<T>) -> T {
+        self.depends_on(outcome.seq);
+        outcome.value
+    }
+
+    /// The selected database.
+    pub(crate) fn database(&self) -> Database<'a> {
+        self.keyspace.database(self.session.database)
     }
 }
 
@@ -39,6 +50,26 @@ pub(crate) struct Session {
     pub(crate) name: Vec<u8>,
     /// Set by QUIT: the connection sends what it owes, then closes.
     pub(crate) closing: bool,
+    /// CLIENT SETINFO LIB-NAME.
+    pub(crate) library_name: Vec<u8>,
+    /// CLIENT SETINFO LIB-VER.
+    pub(crate) library_version: Vec<u8>,
+}
+
+impl Session {
+    /// A connection that has chosen nothing yet.
+    pub(crate) fn new(id: u64, peer: String) -> Session {
+        Session {
+            id,
+            peer,
+            dialect: Dialect::Text,
+            database: 0,
+            name: Vec::new(),
+            closing: false,
+            library_name: Vec::new(),
+            library_version: Vec::new(),
+        }
+    }
 }
 
 /// What commands know of the server they run in. Counters are kept by the server floor.

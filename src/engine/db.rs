@@ -1,137 +1,106 @@
-//! SCAFFOLD: the engine's interface over a `BTreeMap`, so that the floors above can be built while the tree is.
+//! The database as its users see it.
 
-use std::collections::BTreeMap;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
-use super::batch::Op;
-use super::{Clock, Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Options, Result, SeqNo, WriteBatch};
+use super::shared::Shared;
+use super::snapshot::{Found, Range, Snapshot};
+use super::stats::Stats;
+use super::transact::{Outcome, Read};
+use super::{Error, Options, Result, SeqNo, Waiter, WriteBatch, background, recovery};
 use crate::codec::Slice;
+use crate::fs::{Fs, LockError, OsFs};
+use crate::storage::manifest::Change;
 
-/// A value and when it expires.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The value.
-    pub value: Slice,
-    /// When it expires, milliseconds since 1970.
-    pub expires_at: Option<u64>,
-}
-
-/// One entry of a range.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The key.
-    pub key: Slice,
-    /// The value.
-    pub value: Slice,
-    /// When it expires, milliseconds since 1970.
-    pub expires_at: Option<u64>,
-}
-
-/// What a read saw, and the position in history that the answer depends on: whoever is told the answer must not be
-/// told before that position is durable. `SeqNo(0)` is always durable.
-#[derive(Clone, Debug)]
-pub(crate) struct Read {
-    pub(crate) found: Option<Found>,
-    pub(crate) seq: SeqNo,
-}
-
-/// What a read-modify-write decided, and the position that its answer depends on.
-#[derive(Clone, Debug)]
-pub(crate) struct Outcome<T> {
-    pub(crate) value: T,
-    pub(crate) seq: SeqNo,
-}
-
-/// Somebody who waits for the log. Called from the thread that synced: must not block.
-pub(crate) trait Waiter: Send + Sync {
-    /// Everything up to `seq` is durable. Never called with less than before.
-    fn durable(&self, seq: SeqNo);
-    /// Positions `after < seq <= upto` failed and were taken back; `error` says why.
-    fn failed(&self, after: SeqNo, upto: SeqNo, error: &Error);
-}
-
-/// A database. Cloning gives another handle to the same one.
+/// A database. Cloning gives another handle to the same one; dropping the last handle closes it.
 #[derive(Clone)]
 pub struct Db {
-    inner: Arc<Mutex<Inner>>,
-    clock: Clock,
+    handle: Arc<Handle>,
 }
 
-struct Inner {
-    map: BTreeMap<Vec<u8>, (SeqNo, Found)>,
-    last: SeqNo,
+struct Handle {
+    shared: Arc<Shared>,
+    open: Mutex<Option<Open>>,
 }
 
-/// A consistent view of one moment.
-pub struct Snapshot {
-    db: Db,
-    map: BTreeMap<Vec<u8>, (SeqNo, Found)>,
-    seq: SeqNo,
+/// What an open database holds and a closed one has given back.
+struct Open {
+    threads: Vec<JoinHandle<()>>,
+    /// Of the directory.
+    lock: Box<dyn Send + Sync>,
 }
 
-/// Entries of a key range at a snapshot, in key order.
-pub struct Range {
-    entries: std::vec::IntoIter<Entry>,
-}
-
-impl Range {
-    /// The same entries from the last to the first. To be called before the first `next`.
-    pub fn reversed(self) -> Range {
-        let mut all: Vec<Entry> = self.entries.collect();
-        all.reverse();
-        Range { entries: all.into_iter() }
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "the database was not closed cleanly; its log will be replayed");
+        }
     }
 }
 
-impl Iterator for Range {
-    type Item = Result<Entry>;
-    fn next(&mut self) -> Option<Result<Entry>> {
-        self.entries.next().map(Ok)
-    }
-}
-
-impl Snapshot {
-    /// The position in history that this snapshot shows.
-    pub fn seq(&self) -> SeqNo {
-        self.seq
-    }
-
-    /// The value of `key` at this snapshot (hidden if it has expired by now).
-    pub fn get(&self, key: &[u8]) -> Result<Option<Found>> {
-        let now = self.db.clock.now();
-        Ok(self.map.get(key).map(|(_, found)| found.clone()).filter(|found| found.expires_at.is_none_or(|at| at > now)))
-    }
-
-    /// The entries of a key range.
-    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range {
-        let now = self.db.clock.now();
-        let own = |bound: Bound<&K>| bound.map(|key| key.as_ref().to_vec());
-        let entries: Vec<Entry> = self
-            .map
-            .range::<Vec<u8>, _>((own(range.start_bound()), own(range.end_bound())))
-            .filter(|(_, (_, found))| found.expires_at.is_none_or(|at| at > now))
-            .map(|(key, (_, found))| Entry {
-                key: Slice::copy_from(key),
-                value: found.value.clone(),
-                expires_at: found.expires_at,
-            })
-            .collect();
-        Range { entries: entries.into_iter() }
+impl Handle {
+    fn close(&self) -> Result<()> {
+        let Some(Open { threads, lock }) = self.open.lock().take() else { return Ok(()) };
+        let shared = &self.shared;
+        shared.stop_writes();
+        background::stop(shared, threads);
+        let result = (|| {
+            let last = shared.seal_all();
+            while shared.flush_oldest()? {}
+            if !shared.state().sealed.is_empty() {
+                return Err(Error::ReadOnly("the log has failed and not everything could be flushed".to_owned()));
+            }
+            shared.close_log();
+            // With everything in tables this edit drops the log, so that the next start replays nothing.
+            shared.catalog.commit(vec![Change::Flushed(last), Change::LastSeq(last)], |_| {})
+        })();
+        drop(lock);
+        result
     }
 }
 
 impl Db {
-    /// Opens the database in `directory`, creating both if needed.
-    pub fn open(_directory: impl AsRef<Path>, options: Options) -> Result<Db> {
-        let inner = Inner { map: BTreeMap::new(), last: SeqNo(0) };
-        Ok(Db { inner: Arc::new(Mutex::new(inner)), clock: options.clock })
+    /// Opens the database in `directory`, creating both if needed. After a crash this recovers everything that was
+    /// acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] if another process has it open, [`Error::Corrupt`] if acknowledged data is damaged,
+    /// [`Error::Io`] if the disk refuses.
+    pub fn open(directory: impl AsRef<Path>, options: Options) -> Result<Db> {
+        let directory = directory.as_ref();
+        let fs = OsFs::open(directory).map_err(|source| Error::Io {
+            file: directory.display().to_string(),
+            what: "open the directory",
+            source,
+        })?;
+        Db::open_on(Arc::new(fs), options)
     }
 
-    /// The value of `key`.
+    /// As [`Db::open`], on a file system of the caller's.
+    pub fn open_on(fs: Arc<dyn Fs>, options: Options) -> Result<Db> {
+        let lock = fs.lock().map_err(|error| match error {
+            LockError::Held(holder) => Error::Locked { directory: fs.describe(), holder },
+            LockError::Io(source) => Error::Io { file: fs.describe(), what: "lock the directory", source },
+        })?;
+        let stepped = options.stepped;
+        let shared = Arc::new(recovery::recover(fs, options)?);
+        let threads = if stepped { Vec::new() } else { background::start(&shared)? };
+        for signal in [&shared.commit.segment_work, &shared.flush_work, &shared.compaction_work] {
+            signal.notify();
+        }
+        Ok(Db { handle: Arc::new(Handle { shared, open: Mutex::new(Some(Open { threads, lock })) }) })
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    /// The value of `key`, or `None` if it is not there or has expired.
     pub fn get(&self, key: &[u8]) -> Result<Option<Slice>> {
         Ok(self.read(key)?.found.map(|found| found.value))
     }
@@ -150,7 +119,12 @@ impl Db {
         self.write(&batch)
     }
 
-    /// Writes a batch; returns when it is as durable as the options say.
+    /// Writes a batch, whole or not at all; returns when it is as durable as the options say.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for an empty or too long key or too large a value or batch, [`Error::ReadOnly`] if
+    /// the log has failed: then nothing of the batch was applied.
     pub fn write(&self, batch: &WriteBatch) -> Result<SeqNo> {
         let seq = self.submit(batch)?;
         self.wait_durable(seq)?;
@@ -159,74 +133,65 @@ impl Db {
 
     /// A consistent view of this moment.
     pub fn snapshot(&self) -> Snapshot {
-        let inner = self.inner.lock();
-        Snapshot { db: self.clone(), map: inner.map.clone(), seq: inner.last }
+        Snapshot::new(self.shared())
     }
 
-    /// The entries of a key range, at a snapshot taken now.
+    /// The entries of a key range in key order, at a snapshot taken now.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range {
         self.snapshot().range(range)
     }
 
-    /// Writes what is in memory to tables.
+    /// Writes what is in memory to tables; returns when that is done.
     pub fn flush(&self) -> Result<()> {
-        Ok(())
+        self.shared().flush_all()
     }
 
-    /// Compacts everything; returns when done.
+    /// Flushes and compacts everything, so that deleted and expired data is gone from the disk; returns when that is
+    /// done. Reads and writes go on meanwhile.
     pub fn compact(&self) -> Result<()> {
-        Ok(())
+        self.shared().compact_all()
     }
 
-    /// Flushes and closes; every later call fails with [`Error::Closed`].
+    /// What the engine tells of itself.
+    pub fn stats(&self) -> Stats {
+        self.shared().stats()
+    }
+
+    /// Stops writes, flushes, and gives the directory back; the next open replays nothing. Reads go on until the last
+    /// handle is dropped. A second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// If not everything could be flushed. Nothing is lost then: the log has it.
     pub fn close(&self) -> Result<()> {
-        Ok(())
+        self.handle.close()
+    }
+
+    /// For tests on a database opened with [`Options::stepped`]: does one piece of background work. Whether there was
+    /// one.
+    pub fn step(&self) -> Result<bool> {
+        let shared = self.shared();
+        shared.mark_idle();
+        if shared.resume_if_refused()? {
+            return Ok(true);
+        }
+        Ok(shared.flush_oldest()? || shared.compact_if_due()?)
     }
 
     /// Milliseconds since 1970 by the clock of the options.
     pub(crate) fn now(&self) -> u64 {
-        self.clock.now()
+        self.shared().options.clock.now()
     }
 
     /// The value of `key` and what the answer depends on.
     pub(crate) fn read(&self, key: &[u8]) -> Result<Read> {
-        let now = self.clock.now();
-        let inner = self.inner.lock();
-        Ok(match inner.map.get(key) {
-            Some((seq, found)) => Read {
-                found: Some(found.clone()).filter(|found| found.expires_at.is_none_or(|at| at > now)),
-                seq: *seq,
-            },
-            None => Read { found: None, seq: SeqNo(0) },
-        })
+        self.shared().read(key)
     }
 
     /// Applies a batch without waiting for the log: visible at once, to be acknowledged when the returned position is
     /// durable.
     pub(crate) fn submit(&self, batch: &WriteBatch) -> Result<SeqNo> {
-        for op in batch.ops() {
-            let (key, value): (&[u8], &[u8]) = match op {
-                Op::Put { key, value, .. } => (key, value),
-                Op::Delete { key } => (key, b""),
-            };
-            if key.is_empty() || key.len() > MAX_KEY_BYTES || value.len() > MAX_VALUE_BYTES {
-                return Err(Error::InvalidArgument("key or value out of bounds".into()));
-            }
-        }
-        let mut inner = self.inner.lock();
-        for op in batch.ops() {
-            inner.last.0 += 1;
-            let seq = inner.last;
-            match op {
-                Op::Put { key, value, expires_at } => {
-                    inner.map.insert(key.to_vec(), (seq, Found { value: Slice::copy_from(value), expires_at }));
-                }
-                Op::Delete { key } => {
-                    inner.map.remove(key);
-                }
-            }
-        }
-        Ok(inner.last)
+        self.shared().submit(batch)
     }
 
     /// Reads `keys` and lets `decide` fill a batch from what they hold; the batch is applied only if none of them
@@ -235,44 +200,29 @@ impl Db {
     pub(crate) fn transact<T>(
         &self,
         keys: &[&[u8]],
-        mut decide: impl FnMut(&[Option<Found>], &mut WriteBatch) -> T,
+        decide: impl FnMut(&[Option<Found>], &mut WriteBatch) -> T,
     ) -> Result<Outcome<T>> {
-        let mut batch = WriteBatch::new();
-        let mut depends = SeqNo(0);
-        let mut found = Vec::with_capacity(keys.len());
-        for key in keys {
-            let read = self.read(key)?;
-            depends = depends.max(read.seq);
-            found.push(read.found);
-        }
-        let value = decide(&found, &mut batch);
-        if !batch.is_empty() {
-            depends = self.submit(&batch)?;
-        }
-        Ok(Outcome { value, seq: depends })
+        self.shared().transact(keys, decide)
     }
 
     /// Removes every key in `start..end` (end `None`: to the last key), atomically. Does not wait for the log.
     pub(crate) fn delete_range(&self, start: &[u8], end: Option<&[u8]>) -> Result<SeqNo> {
-        let mut inner = self.inner.lock();
-        inner.map.retain(|key, _| &key[..] < start || end.is_some_and(|end| &key[..] >= end));
-        inner.last.0 += 1;
-        Ok(inner.last)
+        self.shared().delete_range(start, end)
     }
 
-    /// The newest position that is durable.
-    pub(crate) fn durable(&self) -> SeqNo {
-        self.inner.lock().last
+    /// Whether `seq` and all before it are durable: a reply that depends on it may go out at once.
+    pub(crate) fn is_durable(&self, seq: SeqNo) -> bool {
+        self.shared().is_durable(seq)
     }
 
     /// Calls `waiter` once `seq` is durable or has failed; at once, on this thread, if it already is. When the log is
     /// idle this thread syncs it first.
     pub(crate) fn when_durable(&self, seq: SeqNo, waiter: &Arc<dyn Waiter>) {
-        waiter.durable(seq);
+        self.shared().when_durable(seq, waiter);
     }
 
     /// Blocks until `seq` is as durable as the options say.
-    pub(crate) fn wait_durable(&self, _seq: SeqNo) -> Result<()> {
-        Ok(())
+    pub(crate) fn wait_durable(&self, seq: SeqNo) -> Result<()> {
+        self.shared().wait_durable(seq)
     }
 }

@@ -44,7 +44,19 @@ pub enum Error {
     /// The log has failed: this write was not applied, reads go on, writes resume when the disk allows.
     #[error("not written, the database is read-only until its disk recovers: {0}")]
     ReadOnly(String),
+    /// A flush or compaction failed in the background; it is tried again.
+    #[error("in the background: {0}")]
+    Background(String),
     /// The database has been closed.
     #[error("the database is closed")]
     Closed,
+}
+
+impl From<crate::storage::Error> for Error {
+    fn from(error: crate::storage::Error) -> Error {
+        match error {
+            crate::storage::Error::Io { file, what, source } => Error::Io { file, what, source },
+            crate::storage::Error::Corrupt { file, what, offset } => Error::Corrupt { file, what, offset },
+        }
+    }
 }

@@ -1,25 +1,40 @@
-//! The LSM tree.
+//! The LSM tree. Knows keys, values, sequence numbers and files; knows nothing of Redis.
+//!
+//! Read in this order: [`batch`] (what is written), `memtable`, `commit` (how writes become visible and durable),
+//! `shared` (what readers see), `snapshot` and `merge` (ranges), `flush`, `compaction`, `recovery`, and [`Db`], which
+//! puts them together.
 
+mod background;
+mod backpressure;
 mod batch;
+mod catalog;
+mod commit;
+mod compaction;
 mod db;
 mod error;
+mod flush;
+mod memtable;
+mod merge;
 mod options;
+mod output;
+mod recovery;
+mod retention;
+mod shared;
+mod snapshot;
+mod sources;
+mod stats;
+mod transact;
+mod version;
 
+pub use crate::codec::SeqNo;
 pub use batch::WriteBatch;
-pub use db::{Db, Entry, Found, Range, Snapshot};
-pub(crate) use db::{Outcome, Read, Waiter};
+pub(crate) use commit::Waiter;
+pub use db::Db;
 pub use error::{Error, Result};
-pub use options::{Clock, Durability, Options};
-
-/// A position in the history of the database: one for each write, never reused. The one clock of the system.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SeqNo(pub u64);
-
-impl std::fmt::Display for SeqNo {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
+pub use options::{Clock, Compression, Durability, Entropy, Options};
+pub use snapshot::{Entry, Found, Range, Snapshot};
+pub use stats::{LevelStats, Stats};
+pub(crate) use transact::{Outcome, Read};
 
 /// Keys are 1 byte to 64 KiB: they are kept in indexes, and a longer one is a value in the wrong place.
 pub const MAX_KEY_BYTES: usize = 64 << 10;

@@ -1,10 +1,16 @@
 //! What can be chosen when a database is opened.
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Db, Result};
+use crate::fs::Fs;
+pub use crate::storage::sstable::Compression;
+
+/// How far the first log segment after a start is filled ahead: the next one is ready long before it is full.
+const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
 
 /// What an acknowledged write has survived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,21 +50,64 @@ impl std::fmt::Debug for Clock {
     }
 }
 
+/// Where randomness comes from (the salts of log files).
+#[derive(Clone)]
+pub struct Entropy(pub Arc<dyn Fn() -> u64 + Send + Sync>);
+
+impl Entropy {
+    /// The operating system's, by way of the standard library's hash keys.
+    pub fn system() -> Entropy {
+        Entropy(Arc::new(|| RandomState::new().hash_one(0)))
+    }
+
+    pub(crate) fn draw(&self) -> u64 {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Entropy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Entropy")
+    }
+}
+
 /// How to open a database.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub(crate) durability: Durability,
     pub(crate) clock: Clock,
+    pub(crate) entropy: Entropy,
+    pub(crate) compression: Compression,
+    pub(crate) memtable_bytes: usize,
+    pub(crate) cache_bytes: usize,
+    pub(crate) segment_bytes: u64,
+    pub(crate) table_bytes: u64,
+    pub(crate) level_bytes: u64,
+    pub(crate) block_bytes: usize,
+    pub(crate) stepped: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { durability: Durability::Always, clock: Clock::system() }
+        Options {
+            durability: Durability::Always,
+            clock: Clock::system(),
+            entropy: Entropy::system(),
+            compression: Compression::Lz4,
+            memtable_bytes: 32 << 20,
+            cache_bytes: 128 << 20,
+            // Long enough that preparing the next one is rare, short enough that an empty database stays small.
+            segment_bytes: 16 << 20,
+            table_bytes: 32 << 20,
+            level_bytes: 128 << 20,
+            block_bytes: 4 << 10,
+            stepped: false,
+        }
     }
 }
 
 impl Options {
-    /// The defaults: every write synced before it is acknowledged.
+    /// The defaults: every write synced before it is acknowledged, 256 MiB of memory.
     pub fn new() -> Options {
         Options::default()
     }
@@ -69,14 +118,88 @@ impl Options {
         self
     }
 
+    /// One budget in bytes: half of it is block cache, an eighth is the size at which a memtable is sealed (one is
+    /// written to, and up to three wait to be flushed). At least 8 MiB are used.
+    pub fn memory(mut self, bytes: usize) -> Options {
+        let bytes = bytes.max(8 << 20);
+        self.memtable_bytes = bytes / 8;
+        self.cache_bytes = bytes / 2;
+        self
+    }
+
+    /// The size in bytes at which a memtable is sealed and flushed; see [`Options::memory`].
+    pub fn memtable_bytes(mut self, bytes: usize) -> Options {
+        self.memtable_bytes = bytes.max(1);
+        self
+    }
+
+    /// The size in bytes of the block cache; see [`Options::memory`].
+    pub fn cache_bytes(mut self, bytes: usize) -> Options {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// The size in bytes that a log segment is filled ahead to.
+    pub fn segment_bytes(mut self, bytes: u64) -> Options {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// The size in bytes at which compaction begins the next table.
+    pub fn table_bytes(mut self, bytes: u64) -> Options {
+        self.table_bytes = bytes.max(1);
+        self
+    }
+
+    /// The size in bytes that level 1 may have; each deeper level may have ten times as much.
+    pub fn level_bytes(mut self, bytes: u64) -> Options {
+        self.level_bytes = bytes.max(1);
+        self
+    }
+
+    /// The size in bytes that a table's data blocks aim at, before compression.
+    pub fn block_bytes(mut self, bytes: usize) -> Options {
+        self.block_bytes = bytes.max(1);
+        self
+    }
+
+    /// How tables are compressed.
+    pub fn compression(mut self, compression: Compression) -> Options {
+        self.compression = compression;
+        self
+    }
+
     /// Where the time comes from (expiry, and the times in the log).
     pub fn clock(mut self, clock: Clock) -> Options {
         self.clock = clock;
         self
     }
 
+    /// Where randomness comes from.
+    pub fn entropy(mut self, entropy: Entropy) -> Options {
+        self.entropy = entropy;
+        self
+    }
+
+    /// For tests that must be repeatable: no background threads. Flushes and compactions happen only in
+    /// [`Db::step`], one at a time.
+    pub fn stepped(mut self) -> Options {
+        self.stepped = true;
+        self
+    }
+
+    /// The first segment is zeroed while somebody waits for the start, so it is shorter.
+    pub(crate) fn first_segment_bytes(&self) -> u64 {
+        self.segment_bytes.min(FIRST_SEGMENT_BYTES)
+    }
+
     /// Opens the database in `directory`, creating both if needed.
     pub fn open(self, directory: impl AsRef<Path>) -> Result<Db> {
         Db::open(directory, self)
+    }
+
+    /// Opens the database on a file system of the caller's, such as a [`crate::fs::SimFs`].
+    pub fn open_on(self, fs: Arc<dyn Fs>) -> Result<Db> {
+        Db::open_on(fs, self)
     }
 }

@@ -10,8 +10,16 @@
 //! - a created, renamed or removed name is durable once [`Fs::sync_dir`] has returned `Ok`;
 //! - without those, any part of it may or may not have happened after a crash, in any order.
 
+mod lock;
+mod os;
+pub mod sim;
+mod whole;
+
 use std::io;
 use std::sync::Arc;
+
+pub use os::OsFs;
+pub use sim::SimFs;
 
 /// One directory.
 pub trait Fs: Send + Sync + 'static {
@@ -43,6 +51,7 @@ pub trait Fs: Send + Sync + 'static {
 }
 
 /// One file. All offsets are in bytes from its start; methods may be called from several threads at once.
+#[expect(clippy::len_without_is_empty, reason = "nobody asks whether a file is empty")]
 pub trait File: Send + Sync {
     /// Writes all of `bytes` at `offset`, extending the file if needed (a gap reads as zeros).
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
@@ -64,4 +73,13 @@ pub enum LockError {
     Held(Option<u32>),
     /// The lock file could not be opened or written.
     Io(io::Error),
+}
+
+/// Refuses a name that is not a plain file name. Every implementation asks here first, so that a name out of a damaged
+/// file cannot lead out of the directory.
+fn check_name(name: &str) -> io::Result<()> {
+    if matches!(name, "" | "." | "..") || name.contains(['/', '\0']) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is not a plain file name")));
+    }
+    Ok(())
 }

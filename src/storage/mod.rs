@@ -1,1 +1,32 @@
-//! storage
+//! One file format per module: what the bytes are, who writes them, who reads them, and a dump for people. When files
+//! are written, renamed and removed is the engine's business.
+
+mod cache;
+mod entry;
+mod error;
+pub(crate) mod log;
+pub(crate) mod manifest;
+pub(crate) mod names;
+pub(crate) mod sstable;
+#[cfg(test)]
+mod testing;
+pub(crate) mod wal;
+
+pub(crate) use cache::BlockCache;
+pub(crate) use entry::{Kind, TableId, Version};
+pub(crate) use error::{Error, Result};
+
+pub(crate) use crate::codec::SeqNo;
+
+use crate::fs::Fs;
+
+/// All bytes of a file.
+pub(crate) fn read_whole(fs: &dyn Fs, name: &str) -> Result<Vec<u8>> {
+    let file = fs.open(name).map_err(Error::io(name, "open"))?;
+    let len = file.len().map_err(Error::io(name, "read the length"))?;
+    // The length of a real file, not a number that its bytes ask for.
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+    let read = file.read_at(&mut bytes, 0).map_err(Error::io(name, "read"))?;
+    bytes.truncate(read);
+    Ok(bytes)
+}

@@ -1,0 +1,156 @@
+//! INFO: what the server does, in Redis's sections and field names, since monitoring reads them by name.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::argument::is;
+use super::refusal::Refusal;
+use super::spec::Flag::{Loading, Stale};
+use super::spec::{Answer, Spec};
+use super::{Context, REDIS_VERSION};
+use crate::protocol::{Reply, Request};
+
+pub(super) const COMMANDS: &[Spec] = &[Spec {
+    name: "INFO",
+    arity: -1,
+    flags: &[Loading, Stale],
+    summary: "What the server is and does, section by section",
+    syntax: "[section ...]",
+    example: "INFO keyspace",
+    ..Spec::new(info)
+}];
+
+type Section = fn(&mut Context<'_>, &mut String) -> Result<(), Refusal>;
+
+const SECTIONS: &[(&str, Section)] = &[
+    ("Server", server),
+    ("Clients", clients),
+    ("Memory", memory),
+    ("Persistence", persistence),
+    ("Stats", stats),
+    ("Replication", replication),
+    ("Cluster", cluster),
+    ("Keyspace", keyspace),
+];
+
+fn info(context: &mut Context<'_>, request: &Request<'_>) -> Answer {
+    let mut text = String::new();
+    let everything = request.len() == 1
+        || request.args(1).any(|word| ["default", "all", "everything"].iter().any(|every| is(word, every)));
+    for (name, section) in SECTIONS {
+        if everything || request.args(1).any(|word| is(word, name)) {
+            if !text.is_empty() {
+                text += "\r\n";
+            }
+            line(&mut text, format_args!("# {name}"));
+            section(context, &mut text)?;
+        }
+    }
+    Ok(Reply::Lines(text))
+}
+
+fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
+    // Writing to a string does not fail.
+    let _ = write!(text, "{content}\r\n");
+}
+
+fn field(text: &mut String, name: &str, value: impl std::fmt::Display) {
+    line(text, format_args!("{name}:{value}"));
+}
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn server(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
+    let environment = context.environment;
+    let uptime = environment.started.elapsed().as_secs();
+    field(text, "redis_version", REDIS_VERSION);
+    field(text, "chronos_version", env!("CARGO_PKG_VERSION"));
+    field(text, "redis_mode", "standalone");
+    field(text, "os", std::env::consts::OS);
+    field(text, "arch_bits", usize::BITS);
+    field(text, "process_id", std::process::id());
+    // One run of one server, as far as clients compare it.
+    field(text, "run_id", format_args!("{:020x}{:020x}", environment.started_at_unix_ms, std::process::id()));
+    field(text, "tcp_port", environment.port);
+    field(text, "server_time_usec", context.keyspace.db.now() * 1000);
+    field(text, "uptime_in_seconds", uptime);
+    field(text, "uptime_in_days", uptime / (24 * 60 * 60));
+    Ok(())
+}
+
+fn clients(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
+    field(text, "connected_clients", load(&context.environment.connected_clients));
+    field(text, "blocked_clients", 0);
+    Ok(())
+}
+
+fn memory(_: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
+    let resident = resident_bytes();
+    field(text, "used_memory", resident);
+    field(text, "used_memory_human", format_args!("{:.2}M", resident as f64 / f64::from(1 << 20)));
+    field(text, "used_memory_rss", resident);
+    field(text, "maxmemory", 0);
+    field(text, "maxmemory_policy", "noeviction");
+    Ok(())
+}
+
+/// What the process holds in memory; 0 where the system does not tell. Not a file of the database, so it does not come
+/// through `fs`.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = resident.and_then(|text| text.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
+}
+
+fn persistence(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
+    field(text, "loading", 0);
+    field(text, "async_loading", 0);
+    field(text, "rdb_changes_since_last_save", 0);
+    field(text, "rdb_bgsave_in_progress", 0);
+    field(text, "rdb_last_save_time", context.keyspace.flushed_at() / 1000);
+    field(text, "rdb_last_bgsave_status", "ok");
+    // The log is what an append-only file is to Redis.
+    field(text, "aof_enabled", 1);
+    field(text, "aof_rewrite_in_progress", 0);
+    field(text, "aof_last_write_status", "ok");
+    Ok(())
+}
+
+fn stats(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
+    let environment = context.environment;
+    field(text, "total_connections_received", load(&environment.total_connections));
+    field(text, "total_commands_processed", load(&environment.total_commands));
+    field(text, "rejected_connections", load(&environment.rejected_connections));
+    Ok(())
+}
+
+fn replication(_: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
+    field(text, "role", "master");
+    field(text, "connected_slaves", 0);
+    Ok(())
+}
+
+fn cluster(_: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
+    field(text, "cluster_enabled", 0);
+    Ok(())
+}
+
+fn keyspace(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
+    for number in 0..context.environment.databases {
+        let census = context.keyspace.database(number).census()?;
+        let census = context.settle(census);
+        if census.keys > 0 {
+            line(
+                text,
+                format_args!(
+                    "db{number}:keys={},expires={},avg_ttl={}",
+                    census.keys, census.expiring, census.average_ttl_ms
+                ),
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! The catalog: the manifest being written, the version in force, the log segments, and the file numbers. Everything
+//! that changes the shape of the database goes through [`Catalog::commit`], one at a time.
+//!
+//! Order, always: data file synced -> directory synced -> edit synced -> version installed -> old files deleted. A
+//! file goes only after the edit that drops it is durable. A manifest whose append failed is never written to again:
+//! the next commit begins a new one with the whole state. What became of the failed edit is unknown until then, so the
+//! files it would have added stay too (a later start deletes them if nothing refers to them).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tracing::info;
+
+use super::options::Entropy;
+use super::version::{Replayed, TableSource, Version, delete};
+use super::{Error, Result, SeqNo};
+use crate::fs::Fs;
+use crate::storage::manifest::{Change, Edit, ManifestWriter};
+use crate::storage::names::{FileName, FileNumber};
+
+/// A manifest is rewritten once it is this many times as long as its live content ...
+const REWRITE_FACTOR: u64 = 8;
+
+/// ... but not while it is shorter than this: a rewrite costs four syncs.
+const REWRITE_MIN_BYTES: u64 = 1 << 20;
+
+/// What is known of a log segment that may still hold changes which no table has.
+#[derive(Clone, Copy, Debug)]
+struct Segment {
+    /// Its final length and the newest change in it, once it is no longer written to.
+    closed: Option<(u64, SeqNo)>,
+    /// Whether the manifest knows that it is closed.
+    recorded: bool,
+}
+
+struct Inner {
+    manifest: Option<ManifestWriter>,
+    /// Length of the manifest right after it was begun.
+    live_len: u64,
+    version: Arc<Version>,
+    flushed: SeqNo,
+    last_seq: SeqNo,
+    /// The segments that the manifest lists.
+    listed: BTreeMap<FileNumber, Option<u64>>,
+}
+
+/// See the module's text. Lock order: `inner`, then `segments`; the log thread takes only `segments`.
+pub(crate) struct Catalog {
+    fs: Arc<dyn Fs>,
+    entropy: Entropy,
+    pub(crate) source: Arc<TableSource>,
+    next_file: AtomicU64,
+    inner: Mutex<Inner>,
+    segments: Mutex<BTreeMap<FileNumber, Segment>>,
+}
+
+impl Catalog {
+    /// Goes on from what recovery found. `segments` gives each log segment that still holds needed changes, its
+    /// length and its newest change. Writes a new manifest; nothing of the old one is deleted yet.
+    pub(crate) fn new(
+        source: Arc<TableSource>,
+        entropy: Entropy,
+        replayed: Replayed,
+        next_file: u64,
+        segments: &[(FileNumber, u64, SeqNo)],
+    ) -> Result<Catalog> {
+        let listed = segments.iter().map(|&(number, len, _)| (number, Some(len))).collect();
+        let closed = |&(number, len, last)| (number, Segment { closed: Some((len, last)), recorded: true });
+        let inner = Inner {
+            manifest: None,
+            live_len: 0,
+            version: Arc::new(replayed.version),
+            flushed: replayed.flushed,
+            last_seq: replayed.last_seq,
+            listed,
+        };
+        let catalog = Catalog {
+            fs: source.fs.clone(),
+            entropy,
+            source,
+            next_file: AtomicU64::new(next_file),
+            inner: Mutex::new(inner),
+            segments: Mutex::new(segments.iter().map(closed).collect()),
+        };
+        catalog.rewrite(&mut catalog.inner.lock(), &[])?;
+        Ok(catalog)
+    }
+
+    /// A number that no file has had.
+    pub(crate) fn new_file(&self) -> FileNumber {
+        FileNumber(self.next_file.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The version in force.
+    pub(crate) fn version(&self) -> Arc<Version> {
+        self.inner.lock().version.clone()
+    }
+
+    /// The number of the manifest being written, where there is one.
+    pub(crate) fn manifest(&self) -> Option<FileNumber> {
+        self.inner.lock().manifest.as_ref().map(ManifestWriter::number)
+    }
+
+    /// Makes `edit` durable, then lets `install` put the new version in force (still under the catalog's lock, so that
+    /// versions are installed in the order of their edits), then deletes the files that the edit dropped.
+    pub(crate) fn commit(&self, mut edit: Edit, install: impl FnOnce(&Arc<Version>)) -> Result<()> {
+        let mut inner = self.inner.lock();
+        let next = inner.version.edited(&edit, &self.source)?;
+        let flushed = edit.iter().fold(inner.flushed, |seq, change| match change {
+            Change::Flushed(to) => seq.max(*to),
+            _ => seq,
+        });
+        self.note_segments(flushed, &mut edit);
+        edit.push(Change::NextFile(FileNumber(self.next_file.load(Ordering::Relaxed))));
+        self.append(&mut inner, &edit)?;
+
+        let before = std::mem::replace(&mut inner.version, Arc::new(next));
+        inner.flushed = flushed;
+        install(&inner.version);
+        for change in &edit {
+            match change {
+                Change::DropTable { number, .. } if !adds(&edit, *number) => {
+                    let dropped = before.tables().filter(|(_, table)| table.meta.number == *number);
+                    dropped.for_each(|(_, table)| table.mark_obsolete());
+                }
+                Change::DropSegment { number } => {
+                    self.segments.lock().remove(number);
+                    delete(&*self.fs, FileName::Wal(*number));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Records that no sequence number up to `seq` may be given out again.
+    pub(crate) fn record_last_seq(&self, seq: SeqNo) -> Result<()> {
+        self.commit(vec![Change::LastSeq(seq)], |_| {})
+    }
+
+    /// A new segment exists and is durable. It may be written to once this returns.
+    pub(crate) fn add_segment(&self, number: FileNumber) -> Result<()> {
+        self.segments.lock().insert(number, Segment { closed: None, recorded: false });
+        let added = self.commit(vec![Change::AddSegment { number }], |_| {});
+        if added.is_err() {
+            self.segments.lock().remove(&number);
+        }
+        added
+    }
+
+    /// A segment will not be written to any more. Only noted: the manifest learns of it with its next edit.
+    pub(crate) fn close_segment(&self, number: FileNumber, len: u64, last: SeqNo) {
+        if let Some(segment) = self.segments.lock().get_mut(&number) {
+            segment.closed = Some((len, last));
+        }
+    }
+
+    /// Makes the manifest know of every closed segment.
+    pub(crate) fn record_closed_segments(&self) -> Result<()> {
+        let unrecorded = self.segments.lock().values().any(|segment| segment.closed.is_some() && !segment.recorded);
+        if unrecorded { self.commit(Edit::new(), |_| {}) } else { Ok(()) }
+    }
+
+    /// Bytes of log that a restart would have to read.
+    pub(crate) fn closed_log_bytes(&self) -> u64 {
+        self.segments.lock().values().filter_map(|segment| segment.closed).map(|(len, _)| len).sum()
+    }
+
+    /// Adds to `edit` what has become of the log segments: those whose every change is in tables go, those closed
+    /// since the last edit get their final length.
+    fn note_segments(&self, flushed: SeqNo, edit: &mut Edit) {
+        for (number, segment) in self.segments.lock().iter() {
+            match segment.closed {
+                Some((_, last)) if last <= flushed => edit.push(Change::DropSegment { number: *number }),
+                Some((len, _)) if !segment.recorded => edit.push(Change::CloseSegment { number: *number, len }),
+                _ => {}
+            }
+        }
+    }
+
+    fn append(&self, inner: &mut Inner, edit: &[Change]) -> Result<()> {
+        let outgrown =
+            |manifest: &ManifestWriter| manifest.len() > REWRITE_MIN_BYTES.max(REWRITE_FACTOR * inner.live_len);
+        match inner.manifest.take_if(|manifest| !outgrown(manifest)) {
+            Some(mut manifest) => {
+                // Taken out before the append: after an error this file must never be appended to again.
+                manifest.append(edit)?;
+                inner.manifest = Some(manifest);
+                self.note_listed(inner, edit);
+                Ok(())
+            }
+            None => self.rewrite(inner, edit),
+        }
+    }
+
+    /// Begins a new manifest with the whole state and `edit`, and makes it the one in force.
+    fn rewrite(&self, inner: &mut Inner, edit: &[Change]) -> Result<()> {
+        let old = inner.manifest.take().map(|manifest| manifest.number());
+        let number = self.new_file();
+        let mut state = vec![
+            Change::NextFile(FileNumber(self.next_file.load(Ordering::Relaxed))),
+            Change::Flushed(inner.flushed),
+            Change::LastSeq(inner.last_seq),
+        ];
+        let tables = inner.version.tables();
+        state.extend(tables.map(|(level, table)| Change::AddTable { level: level as u8, table: table.meta.clone() }));
+        for (&number, &len) in &inner.listed {
+            state.push(match len {
+                Some(len) => Change::CloseSegment { number, len },
+                None => Change::AddSegment { number },
+            });
+        }
+        state.extend_from_slice(edit);
+        let manifest = ManifestWriter::create(&*self.fs, number, self.entropy.draw(), &state)?;
+        info!(file = number.0, bytes = manifest.len(), "manifest begun");
+        inner.live_len = manifest.len();
+        inner.manifest = Some(manifest);
+        self.note_listed(inner, edit);
+        if let Some(old) = old {
+            delete(&*self.fs, FileName::Manifest(old));
+        }
+        Ok(())
+    }
+
+    /// The manifest now has `edit`: what it lists of the segments follows.
+    fn note_listed(&self, inner: &mut Inner, edit: &[Change]) {
+        let mut segments = self.segments.lock();
+        for change in edit {
+            match change {
+                Change::AddSegment { number } => {
+                    inner.listed.insert(*number, None);
+                }
+                Change::CloseSegment { number, len } => {
+                    inner.listed.insert(*number, Some(*len));
+                    if let Some(segment) = segments.get_mut(number) {
+                        segment.recorded = true;
+                    }
+                }
+                Change::DropSegment { number } => {
+                    inner.listed.remove(number);
+                }
+                Change::LastSeq(seq) => inner.last_seq = inner.last_seq.max(*seq),
+                _ => {}
+            }
+        }
+    }
+
+    /// Deletes what a crash left behind: files with names of ours that the new manifest does not list. Foreign files
+    /// stay.
+    pub(crate) fn delete_orphans(&self) -> Result<()> {
+        let inner = self.inner.lock();
+        let live: std::collections::BTreeSet<FileNumber> =
+            inner.version.tables().map(|(_, table)| table.meta.number).collect();
+        for name in self.fs.list().map_err(|source| Error::Io {
+            file: self.fs.describe(),
+            what: "list the directory",
+            source,
+        })? {
+            let orphan = match FileName::parse(&name) {
+                Some(FileName::Table(number)) => !live.contains(&number),
+                Some(FileName::Wal(number)) => !inner.listed.contains_key(&number),
+                Some(FileName::Manifest(number)) => {
+                    inner.manifest.as_ref().is_none_or(|manifest| manifest.number() != number)
+                }
+                Some(FileName::CurrentTemp) => true,
+                Some(FileName::Current) | None => false,
+            };
+            if orphan && let Some(name) = FileName::parse(&name) {
+                info!(file = %name, "deleting a file that a crash left behind");
+                delete(&*self.fs, name);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the edit adds table `number` as well as dropping it: a table that moves to another level keeps its file.
+fn adds(edit: &[Change], number: FileNumber) -> bool {
+    edit.iter().any(|change| matches!(change, Change::AddTable { table, .. } if table.number == number))
+}

@@ -1,0 +1,99 @@
+//! Flush: the oldest sealed memtable becomes a table of level 0.
+//!
+//! Its positions must be settled first: a table cannot be taken back. The edit that adds the table also says up to where
+//! the log is no longer needed, and drops the segments behind that.
+
+use std::sync::Arc;
+
+use tracing::info;
+
+use super::output::{Keep, TableOutput};
+use super::shared::{Shared, State};
+use super::{Error, Result};
+use crate::storage::manifest::Change;
+
+/// Memtables that may wait to be flushed before writers wait for one of them.
+pub(crate) const MAX_SEALED: usize = 3;
+
+impl Shared {
+    /// Flushes the oldest sealed memtable if there is one that may be. Whether it did.
+    pub(crate) fn flush_oldest(&self) -> Result<bool> {
+        let state = self.state();
+        let Some(oldest) = state.sealed.first().filter(|oldest| oldest.last_seq <= self.commit.durable()) else {
+            return Ok(false);
+        };
+        let started = std::time::Instant::now();
+        let mut keep = Keep::new(&self.retention, self.options.clock.now());
+        // The whole memtable goes into one table: the tables of level 0 are told apart by their positions.
+        let mut output = TableOutput::new(self, u64::MAX);
+        let mut last_key: Vec<u8> = Vec::new();
+        oldest.memtable.for_each(|key, version| {
+            if *key != *last_key {
+                last_key.clear();
+                last_key.extend_from_slice(key);
+                keep.next_key();
+            }
+            match keep.version(version.seq, version.kind, || false) {
+                Some(kind) => output.add(key, version.seq, kind, value_of(kind, &version.value)),
+                None => Ok(()),
+            }
+        })?;
+        let tables = output.finish()?;
+        let bytes = tables.iter().map(|table| table.size).sum();
+        let mut edit: Vec<Change> = tables.into_iter().map(|table| Change::AddTable { level: 0, table }).collect();
+        edit.push(Change::Flushed(oldest.last_seq));
+        self.catalog.commit(edit, |version| {
+            // The table and the memtable it came from change places in one step: no reader sees both or neither.
+            self.replace_state(|state| State {
+                active: state.active.clone(),
+                sealed: state
+                    .sealed
+                    .iter()
+                    .filter(|sealed| !Arc::ptr_eq(&sealed.memtable, &oldest.memtable))
+                    .cloned()
+                    .collect(),
+                version: version.clone(),
+            });
+        })?;
+        super::stats::add(&self.counters.flushes, 1);
+        super::stats::add(&self.counters.flushed_bytes, bytes);
+        info!(bytes, seq = oldest.last_seq.0, took = ?started.elapsed(), "memtable flushed");
+        self.compaction_work.notify();
+        Ok(true)
+    }
+
+    /// Seals the active memtable and waits until everything that was in memory is in tables.
+    pub(crate) fn flush_all(&self) -> Result<()> {
+        let target = self.seal_all();
+        self.wait_durable(target)?;
+        if self.options.stepped {
+            while self.flush_oldest()? {}
+            return Ok(());
+        }
+        loop {
+            let mut progress = self.progress.lock();
+            if self.state().sealed.iter().all(|sealed| sealed.last_seq > target) {
+                return Ok(());
+            }
+            if self.is_stopping() {
+                return Err(Error::Closed);
+            }
+            let jobs = progress.jobs;
+            self.flush_work.notify();
+            while progress.jobs == jobs && !self.is_stopping() {
+                self.progressed.wait(&mut progress);
+            }
+            if let Some(error) = &progress.error {
+                return Err(Error::Background(error.clone()));
+            }
+        }
+    }
+}
+
+/// A tombstone that stands for an expired value has none.
+pub(crate) fn value_of(kind: crate::storage::Kind, value: &[u8]) -> &[u8] {
+    match kind {
+        crate::storage::Kind::Put { .. } => value,
+        crate::storage::Kind::Tombstone => b"",
+    }
+}

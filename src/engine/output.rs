@@ -1,0 +1,156 @@
+//! Writing tables: what flush and compaction have in common. Decides which versions are still needed, cuts the stream
+//! into tables, and syncs them with their names.
+
+use super::retention::Retention;
+use super::shared::Shared;
+use super::{Result, SeqNo};
+use crate::codec::Slice;
+use crate::storage::manifest::TableMeta;
+use crate::storage::names::{FileName, FileNumber};
+use crate::storage::sstable::{TableOptions, TableWriter};
+use crate::storage::{Error, Kind, TableId};
+
+/// The rule of which versions of a key stay, for a stream that brings them newest first.
+///
+/// Of the versions at or below the retention floor only the newest can still be read. If that is a tombstone, or a value
+/// that has expired, it says "nothing here", and goes too once nothing below the output can hold the key.
+pub(crate) struct Keep {
+    floor: SeqNo,
+    now: u64,
+    /// Whether a version of the current key at or below the floor has been seen.
+    settled: bool,
+}
+
+impl Keep {
+    pub(crate) fn new(retention: &Retention, now: u64) -> Keep {
+        Keep { floor: retention.floor(), now, settled: false }
+    }
+
+    /// The stream comes to the next key.
+    pub(crate) fn next_key(&mut self) {
+        self.settled = false;
+    }
+
+    /// As what the version stays: itself, a tombstone in its place, or not at all. `is_bottom` tells whether nothing
+    /// below the output can hold the key.
+    pub(crate) fn version(&mut self, seq: SeqNo, kind: Kind, is_bottom: impl FnOnce() -> bool) -> Option<Kind> {
+        if seq > self.floor {
+            return Some(kind);
+        }
+        if std::mem::replace(&mut self.settled, true) {
+            return None;
+        }
+        match kind {
+            Kind::Put { expires_at } if expires_at.is_none_or(|at| at > self.now) => Some(kind),
+            _ => (!is_bottom()).then_some(Kind::Tombstone),
+        }
+    }
+}
+
+/// Tables being written one after the other.
+pub(crate) struct TableOutput<'a> {
+    shared: &'a Shared,
+    /// A table is cut at the first key after it has reached this size.
+    cut_at: u64,
+    current: Option<(FileNumber, TableWriter)>,
+    tables: Vec<TableMeta>,
+}
+
+impl<'a> TableOutput<'a> {
+    pub(crate) fn new(shared: &'a Shared, cut_at: u64) -> TableOutput<'a> {
+        TableOutput { shared, cut_at, current: None, tables: Vec::new() }
+    }
+
+    /// All versions of a key go into one table: the ranges of a level's tables stay disjoint.
+    pub(crate) fn next_key(&mut self) -> Result<()> {
+        match &self.current {
+            Some((_, writer)) if writer.estimated_size() >= self.cut_at => self.cut(),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn add(&mut self, key: &[u8], seq: SeqNo, kind: Kind, value: &[u8]) -> Result<()> {
+        if self.current.is_none() {
+            let number = self.shared.catalog.new_file();
+            let name = FileName::Table(number).to_string();
+            let file = self.shared.fs.create(&name).map_err(Error::io(&name, "create"))?;
+            let options = &self.shared.options;
+            let options = TableOptions {
+                block_bytes: options.block_bytes,
+                compression: options.compression,
+                ..TableOptions::default()
+            };
+            self.current = Some((number, TableWriter::new(file, &name, TableId(number.0), options)));
+        }
+        let (_, writer) = self.current.as_mut().expect("one was just begun if there was none");
+        Ok(writer.add(key, seq, kind, value)?)
+    }
+
+    fn cut(&mut self) -> Result<()> {
+        if let Some((number, writer)) = self.current.take() {
+            self.tables.push(meta(number, writer.finish()?));
+        }
+        Ok(())
+    }
+
+    /// The finished tables, synced, their names too.
+    pub(crate) fn finish(mut self) -> Result<Vec<TableMeta>> {
+        self.cut()?;
+        if !self.tables.is_empty() {
+            self.shared.fs.sync_dir().map_err(Error::io(".", "sync the directory"))?;
+        }
+        Ok(self.tables)
+    }
+}
+
+/// What the manifest keeps of a table.
+fn meta(number: FileNumber, table: crate::storage::sstable::TableMeta) -> TableMeta {
+    let properties = table.properties;
+    TableMeta {
+        number,
+        size: table.file_bytes,
+        entries: properties.entries,
+        tombstones: properties.tombstones,
+        older: properties.older_versions,
+        first_seq: properties.smallest_seq,
+        last_seq: properties.largest_seq,
+        earliest_expiry: (properties.expiring > 0).then_some(properties.earliest_expiry),
+        smallest: Slice::from(properties.smallest_key),
+        largest: Slice::from(properties.largest_key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_somebody_can_still_read_stays() {
+        let retention = Retention::default();
+        retention.settle(SeqNo(10));
+        let mut keep = Keep::new(&retention, 1000);
+        let put = |expires_at| Kind::Put { expires_at };
+        let forever = put(None);
+
+        keep.next_key();
+        assert_eq!(keep.version(SeqNo(12), Kind::Tombstone, || true), Some(Kind::Tombstone), "above the floor");
+        assert_eq!(keep.version(SeqNo(11), forever, || true), Some(forever), "above the floor");
+        assert_eq!(keep.version(SeqNo(9), forever, || true), Some(forever), "readable at the floor");
+        assert_eq!(keep.version(SeqNo(8), forever, || true), None);
+
+        keep.next_key();
+        assert_eq!(keep.version(SeqNo(10), Kind::Tombstone, || true), None, "nothing below to hide");
+        assert_eq!(keep.version(SeqNo(8), forever, || true), None, "hidden by the tombstone that went");
+
+        keep.next_key();
+        assert_eq!(keep.version(SeqNo(10), Kind::Tombstone, || false), Some(Kind::Tombstone));
+
+        keep.next_key();
+        assert_eq!(keep.version(SeqNo(10), put(Some(1000)), || true), None, "expired");
+        keep.next_key();
+        let hiding = keep.version(SeqNo(10), put(Some(1000)), || false);
+        assert_eq!(hiding, Some(Kind::Tombstone), "an expired value must not uncover an older one");
+        keep.next_key();
+        assert_eq!(keep.version(SeqNo(10), put(Some(1001)), || true), Some(put(Some(1001))));
+    }
+}

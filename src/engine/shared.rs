@@ -1,0 +1,180 @@
+//! What all threads of one open database share.
+//!
+//! Readers take one immutable value, the [`State`], and hold no lock while they read. It is replaced as a whole: by a
+//! writer that seals the active memtable, and by a flush or compaction that installs its version.
+//!
+//! Lock order, outermost first: `LogIo` (the log's file, held over I/O by whoever syncs), the catalog (manifest,
+//! held over I/O by background work), `Writer` (the write path, never held over I/O), `state`, a memtable's map.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use super::catalog::Catalog;
+use super::commit::Commit;
+use super::memtable::Memtable;
+use super::options::Options;
+use super::retention::Retention;
+use super::stats::Counters;
+use super::version::Version;
+use super::{Error, Result, SeqNo};
+use crate::fs::Fs;
+use crate::storage::{BlockCache, Version as KeyVersion};
+
+/// A memtable that takes no more writes and waits to become a table.
+#[derive(Clone)]
+pub(crate) struct Sealed {
+    pub(crate) memtable: Arc<Memtable>,
+    /// The newest position in it; it may be flushed once that is settled.
+    pub(crate) last_seq: SeqNo,
+}
+
+/// Everything that can be read at one moment.
+pub(crate) struct State {
+    pub(crate) active: Arc<Memtable>,
+    /// Oldest first.
+    pub(crate) sealed: Vec<Sealed>,
+    pub(crate) version: Arc<Version>,
+}
+
+impl State {
+    /// The newest version of `key` at or below `as_of`, wherever it is.
+    pub(crate) fn get(&self, key: &[u8], as_of: SeqNo) -> Result<Option<KeyVersion>> {
+        if let Some(found) = self.active.get(key, as_of) {
+            return Ok(Some(found));
+        }
+        self.get_below_active(key, as_of)
+    }
+
+    /// As [`State::get`], without the active memtable.
+    pub(crate) fn get_below_active(&self, key: &[u8], as_of: SeqNo) -> Result<Option<KeyVersion>> {
+        for sealed in self.sealed.iter().rev() {
+            if let Some(found) = sealed.memtable.get(key, as_of) {
+                return Ok(Some(found));
+            }
+        }
+        self.version.get(key, as_of)
+    }
+}
+
+/// Wakes one kind of background thread, and lets others wait for what it does.
+#[derive(Default)]
+pub(crate) struct Signal {
+    work: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl Signal {
+    /// There may be something to do.
+    pub(crate) fn notify(&self) {
+        *self.work.lock() = true;
+        self.wake.notify_all();
+    }
+
+    /// Waits until notified since the last call, or until `timeout` has passed. Whether it was notified.
+    pub(crate) fn wait(&self, timeout: Option<std::time::Duration>) -> bool {
+        let mut work = self.work.lock();
+        while !*work {
+            match timeout {
+                None => self.wake.wait(&mut work),
+                Some(timeout) => {
+                    if self.wake.wait_for(&mut work, timeout).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        std::mem::take(&mut work)
+    }
+}
+
+/// One open database.
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) catalog: Catalog,
+    pub(crate) commit: Commit,
+    pub(crate) retention: Retention,
+    pub(crate) cache: Arc<BlockCache>,
+    pub(crate) counters: Counters,
+    state: RwLock<Arc<State>>,
+    /// Wakes the flush thread.
+    pub(crate) flush_work: Signal,
+    /// Wakes the compaction thread.
+    pub(crate) compaction_work: Signal,
+    /// Counts installed versions and failed background jobs; whoever waits for background work waits for it to change.
+    pub(crate) progress: Mutex<Progress>,
+    pub(crate) progressed: Condvar,
+    pub(crate) stopping: AtomicBool,
+    /// One compaction at a time: `COMPACT` and the compaction thread take turns.
+    pub(crate) compacting: Mutex<()>,
+}
+
+/// What background work has come to.
+#[derive(Default)]
+pub(crate) struct Progress {
+    pub(crate) jobs: u64,
+    /// The last error of a flush or compaction, until one succeeds.
+    pub(crate) error: Option<String>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        options: Options,
+        fs: Arc<dyn Fs>,
+        catalog: Catalog,
+        cache: Arc<BlockCache>,
+        commit: Commit,
+        state: State,
+    ) -> Shared {
+        Shared {
+            options,
+            fs,
+            catalog,
+            commit,
+            retention: Retention::default(),
+            cache,
+            counters: Counters::default(),
+            state: RwLock::new(Arc::new(state)),
+            flush_work: Signal::default(),
+            compaction_work: Signal::default(),
+            progress: Mutex::default(),
+            progressed: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            compacting: Mutex::new(()),
+        }
+    }
+
+    /// Everything that can be read now.
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.state.read().clone()
+    }
+
+    /// Replaces the state by what `change` makes of it.
+    pub(crate) fn replace_state(&self, change: impl FnOnce(&State) -> State) {
+        let mut state = self.state.write();
+        *state = Arc::new(change(&state));
+    }
+
+    /// Puts a version in force that an edit has made durable.
+    pub(crate) fn install(&self, version: &Arc<Version>) {
+        self.replace_state(|state| State {
+            active: state.active.clone(),
+            sealed: state.sealed.clone(),
+            version: version.clone(),
+        });
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// A flush or compaction has ended: tells everybody who waits for one.
+    pub(crate) fn job_ended(&self, result: &Result<()>) {
+        let mut progress = self.progress.lock();
+        progress.jobs += 1;
+        progress.error = result.as_ref().err().map(Error::to_string);
+        self.progressed.notify_all();
+    }
+}

@@ -1,0 +1,112 @@
+//! What the engine counts, and what it tells of itself.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::shared::Shared;
+use super::version::LEVELS;
+
+/// Counters since the database was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) flushes: AtomicU64,
+    pub(crate) flushed_bytes: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) compaction_read_bytes: AtomicU64,
+    pub(crate) compaction_written_bytes: AtomicU64,
+    pub(crate) delayed_writes: AtomicU64,
+    pub(crate) delayed_us: AtomicU64,
+}
+
+pub(crate) fn add(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}
+
+/// A level of the tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LevelStats {
+    /// Tables.
+    pub tables: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Entries, tombstones and older versions included.
+    pub entries: u64,
+}
+
+/// What the engine tells of itself. Counters run from when the database was opened.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// By level, from 0.
+    pub levels: [LevelStats; LEVELS],
+    /// Bytes in memtables, about.
+    pub memtable_bytes: u64,
+    /// Memtables that wait to be flushed.
+    pub sealed_memtables: u64,
+    /// Bytes of closed log segments that are still needed.
+    pub log_bytes: u64,
+    /// Bytes in the block cache.
+    pub cache_bytes: u64,
+    /// Block reads that the cache answered.
+    pub cache_hits: u64,
+    /// Block reads that went to the disk.
+    pub cache_misses: u64,
+    /// Log groups written: each one write and, with [`super::Durability::Always`], one sync.
+    pub log_groups: u64,
+    /// The newest position applied.
+    pub last_seq: u64,
+    /// The newest position that is durable.
+    pub durable_seq: u64,
+    /// Live snapshots.
+    pub snapshots: u64,
+    /// Memtables written to tables, and the bytes of those tables.
+    pub flushes: u64,
+    /// See `flushes`.
+    pub flushed_bytes: u64,
+    /// Compactions done, and the bytes they read and wrote.
+    pub compactions: u64,
+    /// See `compactions`.
+    pub compaction_read_bytes: u64,
+    /// See `compactions`.
+    pub compaction_written_bytes: u64,
+    /// Writes that were delayed because the tree was behind, and for how long in microseconds.
+    pub delayed_writes: u64,
+    /// See `delayed_writes`.
+    pub delayed_us: u64,
+    /// The last error of a flush or compaction, until one succeeds.
+    pub background_error: Option<String>,
+}
+
+impl Shared {
+    pub(crate) fn stats(&self) -> Stats {
+        let state = self.state();
+        let mut levels = [LevelStats::default(); LEVELS];
+        for (level, table) in state.version.tables() {
+            levels[level].tables += 1;
+            levels[level].bytes += table.meta.size;
+            levels[level].entries += table.meta.entries;
+        }
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let memtables = state.sealed.iter().map(|sealed| &sealed.memtable).chain([&state.active]);
+        Stats {
+            levels,
+            memtable_bytes: memtables.map(|memtable| memtable.bytes() as u64).sum(),
+            sealed_memtables: state.sealed.len() as u64,
+            log_bytes: self.catalog.closed_log_bytes(),
+            cache_bytes: self.cache.bytes(),
+            cache_hits: self.cache.hits(),
+            cache_misses: self.cache.misses(),
+            log_groups: self.commit.groups(),
+            last_seq: self.commit.visible().0,
+            durable_seq: self.commit.durable().0,
+            snapshots: self.retention.snapshots() as u64,
+            flushes: get(&self.counters.flushes),
+            flushed_bytes: get(&self.counters.flushed_bytes),
+            compactions: get(&self.counters.compactions),
+            compaction_read_bytes: get(&self.counters.compaction_read_bytes),
+            compaction_written_bytes: get(&self.counters.compaction_written_bytes),
+            delayed_writes: get(&self.counters.delayed_writes),
+            delayed_us: get(&self.counters.delayed_us),
+            background_error: self.progress.lock().error.clone(),
+        }
+    }
+}

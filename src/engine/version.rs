@@ -1,0 +1,236 @@
+//! A version: the tables that make up the tree at one moment, by level. Immutable; a manifest edit makes a new one.
+//!
+//! Level 0 holds flushed memtables, newest first; their key ranges overlap. In every deeper level the tables' key ranges
+//! are disjoint and ascending. Of two versions of a key the newer one is never in a deeper place than the older.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tracing::warn;
+
+use super::{Error, Result, SeqNo};
+use crate::codec::hash::KeyHash;
+use crate::fs::Fs;
+use crate::storage::manifest::{Change, TableMeta};
+use crate::storage::names::{FileName, FileNumber};
+use crate::storage::sstable::Table;
+use crate::storage::{BlockCache, TableId, Version as KeyVersion};
+
+/// Levels of the tree. With a factor of ten from level to level and 64 MiB in level 1, seven hold more than 6 PiB.
+pub(crate) const LEVELS: usize = 7;
+
+/// What is needed to open a table.
+pub(crate) struct TableSource {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) cache: Arc<BlockCache>,
+}
+
+/// A table of the tree: what the manifest says of it, and the table itself once somebody has read from it. All versions
+/// that the table is in share one handle, also when it moves to another level, and the file is deleted when the last of
+/// them is gone: a reader of an old version can still open it.
+pub(crate) struct TableHandle {
+    pub(crate) meta: TableMeta,
+    source: Arc<TableSource>,
+    table: OnceLock<Arc<Table>>,
+    /// Whether an edit that drops the table is durable.
+    obsolete: AtomicBool,
+}
+
+impl TableHandle {
+    pub(crate) fn new(meta: TableMeta, source: &Arc<TableSource>) -> TableHandle {
+        TableHandle { meta, source: source.clone(), table: OnceLock::new(), obsolete: AtomicBool::new(false) }
+    }
+
+    /// The open table. Opening reads its index and filter; two threads may both do so, one result is kept.
+    pub(crate) fn open(&self) -> Result<&Arc<Table>> {
+        if let Some(table) = self.table.get() {
+            return Ok(table);
+        }
+        let name = FileName::Table(self.meta.number).to_string();
+        let file = self.source.fs.open(&name).map_err(crate::storage::Error::io(&name, "open"))?;
+        let table = Table::open(file, &name, TableId(self.meta.number.0), self.source.cache.clone())?;
+        Ok(self.table.get_or_init(|| Arc::new(table)))
+    }
+
+    /// The table is in no version that a restart could find: its file goes when nobody reads from it any more.
+    pub(crate) fn mark_obsolete(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+
+    /// Whether any key of `smallest..=largest` may be in this table.
+    pub(crate) fn overlaps(&self, smallest: &[u8], largest: &[u8]) -> bool {
+        *self.meta.smallest <= *largest && *smallest <= *self.meta.largest
+    }
+
+    fn may_hold(&self, key: &[u8]) -> bool {
+        self.overlaps(key, key)
+    }
+}
+
+impl Drop for TableHandle {
+    fn drop(&mut self) {
+        if self.obsolete.load(Ordering::Acquire) {
+            delete(&*self.source.fs, FileName::Table(self.meta.number));
+        }
+    }
+}
+
+/// Deletes a file that nothing refers to. A failure costs disk space until the next start, which tries again.
+pub(crate) fn delete(fs: &dyn Fs, name: FileName) {
+    if let Err(error) = fs.remove(&name.to_string()) {
+        warn!(file = %name, %error, "cannot delete a file that is no longer needed");
+    }
+}
+
+impl std::fmt::Debug for TableHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}[{:?}..={:?}]", self.meta.number.0, self.meta.smallest, self.meta.largest)
+    }
+}
+
+/// See the module's text.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Version {
+    pub(crate) levels: [Vec<Arc<TableHandle>>; LEVELS],
+}
+
+impl Version {
+    /// The version after `edit`; tables that stay keep their handles.
+    pub(crate) fn edited(&self, edit: &[Change], source: &Arc<TableSource>) -> Result<Version> {
+        let mut next = self.clone();
+        let invalid = |what: String| Error::Corrupt { file: "manifest".to_owned(), what, offset: 0 };
+        for change in edit {
+            match change {
+                Change::AddTable { level, table } => {
+                    let tables = next.levels.get_mut(usize::from(*level));
+                    let tables = tables.ok_or_else(|| invalid(format!("a table in level {level}")))?;
+                    let moved = self.tables().find(|(_, other)| other.meta.number == table.number);
+                    let handle = match moved {
+                        Some((_, handle)) => handle.clone(),
+                        None => Arc::new(TableHandle::new(table.clone(), source)),
+                    };
+                    tables.push(handle);
+                }
+                Change::DropTable { level, number } => {
+                    let tables = next.levels.get_mut(usize::from(*level));
+                    let place = tables.and_then(|tables| {
+                        let at = tables.iter().position(|table| table.meta.number == *number)?;
+                        Some((tables, at))
+                    });
+                    let (tables, at) =
+                        place.ok_or_else(|| invalid(format!("table {} leaves a level it is not in", number.0)))?;
+                    tables.remove(at);
+                }
+                _ => {}
+            }
+        }
+        let [flushed, sorted @ ..] = &mut next.levels;
+        flushed.sort_by_key(|table| std::cmp::Reverse(table.meta.last_seq));
+        for tables in sorted {
+            tables.sort_by(|a, b| a.meta.smallest.cmp(&b.meta.smallest));
+            if let Some(pair) = tables.windows(2).find(|pair| pair[0].meta.largest >= pair[1].meta.smallest) {
+                return Err(invalid(format!("tables {pair:?} of one level overlap")));
+            }
+        }
+        Ok(next)
+    }
+
+    /// The newest version of `key` at or below `as_of`.
+    pub(crate) fn get(&self, key: &[u8], as_of: SeqNo) -> Result<Option<KeyVersion>> {
+        let [flushed, sorted @ ..] = &self.levels;
+        let hash = KeyHash::of(key);
+        for table in flushed.iter().filter(|table| table.may_hold(key)) {
+            if let Some(found) = table.open()?.get(key, as_of, hash)? {
+                return Ok(Some(found));
+            }
+        }
+        for tables in sorted {
+            let at = tables.partition_point(|table| *table.meta.largest < *key);
+            if let Some(table) = tables.get(at).filter(|table| table.may_hold(key))
+                && let Some(found) = table.open()?.get(key, as_of, hash)?
+            {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The tables of `level` that may hold keys of `smallest..=largest`.
+    pub(crate) fn overlapping(&self, level: usize, smallest: &[u8], largest: &[u8]) -> Vec<Arc<TableHandle>> {
+        self.levels[level].iter().filter(|table| table.overlaps(smallest, largest)).cloned().collect()
+    }
+
+    /// The tables of a sorted level that may hold keys within the bounds.
+    pub(crate) fn within(&self, level: usize, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> &[Arc<TableHandle>] {
+        let tables = &self.levels[level];
+        let start = match lower {
+            Bound::Unbounded => 0,
+            Bound::Included(key) | Bound::Excluded(key) => tables.partition_point(|t| *t.meta.largest < *key),
+        };
+        let end = match upper {
+            Bound::Unbounded => tables.len(),
+            Bound::Included(key) | Bound::Excluded(key) => tables.partition_point(|t| *t.meta.smallest <= *key),
+        };
+        &tables[start..end.max(start)]
+    }
+
+    /// Bytes of a level on disk.
+    pub(crate) fn level_bytes(&self, level: usize) -> u64 {
+        self.levels[level].iter().map(|table| table.meta.size).sum()
+    }
+
+    /// The newest position in any table.
+    pub(crate) fn last_seq(&self) -> SeqNo {
+        self.tables().map(|(_, table)| table.meta.last_seq).max().unwrap_or_default()
+    }
+
+    /// Every table with its level.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (usize, &Arc<TableHandle>)> {
+        self.levels.iter().enumerate().flat_map(|(level, tables)| tables.iter().map(move |table| (level, table)))
+    }
+
+    /// The deepest level that holds a table.
+    pub(crate) fn bottom(&self) -> usize {
+        self.levels.iter().rposition(|tables| !tables.is_empty()).unwrap_or(0)
+    }
+}
+
+/// What a manifest's edits add up to.
+#[derive(Default)]
+pub(crate) struct Replayed {
+    pub(crate) version: Version,
+    pub(crate) next_file: u64,
+    pub(crate) flushed: SeqNo,
+    pub(crate) last_seq: SeqNo,
+    /// Log segments that may hold changes, with the final length of those that are closed.
+    pub(crate) segments: BTreeMap<FileNumber, Option<u64>>,
+}
+
+impl Replayed {
+    pub(crate) fn new(edits: &[Vec<Change>], source: &Arc<TableSource>) -> Result<Replayed> {
+        let mut all = Replayed::default();
+        for edit in edits {
+            all.version = all.version.edited(edit, source)?;
+            for change in edit {
+                match change {
+                    Change::NextFile(number) => all.next_file = all.next_file.max(number.0),
+                    Change::Flushed(seq) => all.flushed = all.flushed.max(*seq),
+                    Change::LastSeq(seq) => all.last_seq = all.last_seq.max(*seq),
+                    Change::AddSegment { number } => {
+                        all.segments.insert(*number, None);
+                    }
+                    Change::CloseSegment { number, len } => {
+                        all.segments.insert(*number, Some(*len));
+                    }
+                    Change::DropSegment { number } => {
+                        all.segments.remove(number);
+                    }
+                    Change::AddTable { .. } | Change::DropTable { .. } => {}
+                }
+            }
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,33 @@
+//! An entry: one version of one key, `(user key, seq, kind) -> value`.
+//!
+//! Entries are ordered by user key ascending, bytewise, and then by sequence number *descending*, so that the newest
+//! version of a key comes first and "the newest as of a snapshot" is the first one that is not too new.
+
+use crate::codec::{SeqNo, Slice};
+
+/// The number of a table, and of its file. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct TableId(pub(crate) u64);
+
+impl std::fmt::Display for TableId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a version says about its key. Room is left for a range tombstone and a merge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The key has this value, until `expires_at` (milliseconds since 1970) if given.
+    Put { expires_at: Option<u64> },
+    /// The key was deleted; the value is empty.
+    Tombstone,
+}
+
+/// A version found by a point read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) seq: SeqNo,
+    pub(crate) kind: Kind,
+    pub(crate) value: Slice,
+}

@@ -1,0 +1,104 @@
+//! The two ends of a table file.
+//!
+//! ```text
+//! header := magic: "CSST" | version: u32 | table: u64                                       // little-endian
+//! footer := filter: handle | index: handle | properties: handle | table: u64 | version: u32
+//!           | crc: u32 | magic: "CSST"                                                      // crc covers all before it
+//! handle := offset: u64 | length: u32                                                       // of a stored block
+//! ```
+//!
+//! The header needs no checksum: the reader knows every byte of it beforehand.
+
+use super::Malformed;
+use super::frame::Handle;
+use crate::codec::crc::crc32;
+use crate::codec::cursor::Cursor;
+use crate::storage::TableId;
+
+const MAGIC: [u8; 4] = *b"CSST";
+
+/// Goes up with every change that an older reader would misread.
+pub(super) const FORMAT_VERSION: u32 = 1;
+
+pub(super) const HEADER_BYTES: usize = MAGIC.len() + size_of::<u32>() + size_of::<u64>();
+
+const HANDLE_BYTES: usize = size_of::<u64>() + size_of::<u32>();
+const COVERED_BYTES: usize = 3 * HANDLE_BYTES + size_of::<u64>() + size_of::<u32>();
+pub(super) const FOOTER_BYTES: usize = COVERED_BYTES + size_of::<u32>() + MAGIC.len();
+
+pub(super) fn header(TableId(table): TableId) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    let (magic, rest) = header.split_at_mut(MAGIC.len());
+    let (version, id) = rest.split_at_mut(size_of::<u32>());
+    magic.copy_from_slice(&MAGIC);
+    version.copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    id.copy_from_slice(&table.to_le_bytes());
+    header
+}
+
+/// The table that a header names, for those who do not know it yet.
+pub(super) fn table_of(header: &[u8; HEADER_BYTES]) -> Result<TableId, Malformed> {
+    let mut cursor = Cursor::new(header);
+    if cursor.bytes(MAGIC.len()) != Some(&MAGIC) {
+        return Err(Malformed("file is no table"));
+    }
+    if cursor.u32() != Some(FORMAT_VERSION) {
+        return Err(Malformed("table has a format version that this program does not read"));
+    }
+    cursor.u64().map(TableId).ok_or(Malformed("header is too short"))
+}
+
+/// Where the parts behind the data blocks are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Footer {
+    pub(super) filter: Handle,
+    pub(super) index: Handle,
+    pub(super) properties: Handle,
+}
+
+impl Footer {
+    pub(super) fn encode(&self, TableId(table): TableId) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(FOOTER_BYTES);
+        for handle in [self.filter, self.index, self.properties] {
+            bytes.extend_from_slice(&handle.offset.to_le_bytes());
+            bytes.extend_from_slice(&handle.length.to_le_bytes());
+        }
+        bytes.extend_from_slice(&table.to_le_bytes());
+        bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes.extend_from_slice(&crc32(&[&bytes]).to_le_bytes());
+        bytes.extend_from_slice(&MAGIC);
+        bytes
+    }
+
+    /// The footer that was read from `offset`, if it is of `table` and its handles tile the file up to itself.
+    pub(super) fn decode(bytes: &[u8; FOOTER_BYTES], table: TableId, offset: u64) -> Result<Footer, Malformed> {
+        const MALFORMED: Malformed = Malformed("footer is too short");
+        if !bytes.ends_with(&MAGIC) {
+            return Err(Malformed("file does not end like a table: it was cut short or is no table"));
+        }
+        let mut cursor = Cursor::new(bytes);
+        let mut handle = || Some(Handle { offset: cursor.u64()?, length: cursor.u32()? });
+        let filter = handle().ok_or(MALFORMED)?;
+        let index = handle().ok_or(MALFORMED)?;
+        let properties = handle().ok_or(MALFORMED)?;
+        let id = cursor.u64().map(TableId).ok_or(MALFORMED)?;
+        let version = cursor.u32().ok_or(MALFORMED)?;
+        if cursor.u32() != Some(crc32(&[&bytes[..COVERED_BYTES]])) {
+            return Err(Malformed("footer does not match its checksum"));
+        }
+        if version != FORMAT_VERSION {
+            return Err(Malformed("table has a format version that this program does not read"));
+        }
+        if id != table {
+            return Err(Malformed("file belongs to another table"));
+        }
+        let tiled = filter.offset >= HEADER_BYTES as u64
+            && filter.end() == index.offset
+            && index.end() == properties.offset
+            && properties.end() == offset;
+        if !tiled {
+            return Err(Malformed("parts of the table do not meet"));
+        }
+        Ok(Footer { filter, index, properties })
+    }
+}

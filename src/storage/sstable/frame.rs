@@ -1,0 +1,179 @@
+//! A stored block: how any part of a table lies in the file, with its checksum and maybe compressed.
+//!
+//! ```text
+//! stored      := bytes | compression: u8 | crc: u32                           // little-endian
+//! bytes       := content                                                      // compression 0: none
+//!              | length: u32 | content as one LZ4 block                       // compression 1: lz4, `length` bytes
+//! crc         := CRC-32 of table: u64 | offset: u64 | bytes | compression     // offset: of `stored` in the file
+//! ```
+//!
+//! The checksum covers which table the block belongs to and where it lies: a block read from the wrong place, or left
+//! over from another file, fails like a damaged one.
+
+use lz4_flex::block::{CompressTable, compress_into, compress_into_with_table, get_maximum_output_size};
+
+use super::{Compression, Malformed};
+use crate::codec::Slice;
+use crate::codec::crc::crc32;
+use crate::storage::TableId;
+
+const NONE: u8 = 0;
+const LZ4: u8 = 1;
+
+const CRC_BYTES: usize = size_of::<u32>();
+
+/// What a stored block has behind its bytes.
+pub(super) const TRAILER_BYTES: usize = 1 + CRC_BYTES;
+
+/// Where LZ4's uncompressed length stands.
+const LENGTH_BYTES: usize = size_of::<u32>();
+
+/// A byte of LZ4 stands for at most 255 bytes of content, so a longer announced length is a lie and nothing is
+/// allocated for it.
+const LZ4_MAX_RATIO: usize = 255;
+
+/// Blocks beyond this (single huge values) stay as they are: compressing one takes more than twice its size in memory.
+const COMPRESS_AT_MOST: usize = 64 << 20;
+
+/// An allocation above this is given back after use.
+const KEEP_BYTES: usize = 1 << 20;
+
+/// Where a stored block is: `length` counts all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Handle {
+    pub(super) offset: u64,
+    pub(super) length: u32,
+}
+
+impl Handle {
+    pub(super) fn end(self) -> u64 {
+        self.offset.saturating_add(u64::from(self.length))
+    }
+}
+
+/// LZ4 with its memory kept from block to block.
+pub(super) struct Compressor {
+    table: CompressTable,
+    out: Vec<u8>,
+}
+
+impl Compressor {
+    pub(super) fn new() -> Compressor {
+        Compressor { table: CompressTable::small(), out: Vec::new() }
+    }
+
+    /// The `bytes` of a stored block of compression 1, or `None` if that does not save at least an eighth.
+    pub(super) fn compress(&mut self, content: &[u8]) -> Option<&[u8]> {
+        let length = u32::try_from(content.len()).ok().filter(|_| content.len() <= COMPRESS_AT_MOST)?;
+        let most = LENGTH_BYTES + get_maximum_output_size(content.len());
+        if self.out.len() < most || self.out.len() > KEEP_BYTES.max(most) {
+            self.out = vec![0; most];
+        }
+        self.out[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+        let out = &mut self.out[LENGTH_BYTES..];
+        let compressed = if content.len() < usize::from(u16::MAX) {
+            compress_into_with_table(content, out, &mut self.table)
+        } else {
+            // A longer input would turn our table into a larger one for good.
+            compress_into(content, out)
+        };
+        let len = LENGTH_BYTES + compressed.expect("the output has the room that LZ4 asks for");
+        (len <= content.len() - content.len() / 8).then(|| &self.out[..len])
+    }
+}
+
+/// What comes behind `bytes` in the file at `offset`.
+pub(super) fn trailer(table: TableId, offset: u64, bytes: &[u8], compression: Compression) -> [u8; TRAILER_BYTES] {
+    let compression = match compression {
+        Compression::None => NONE,
+        Compression::Lz4 => LZ4,
+    };
+    let mut trailer = [compression; TRAILER_BYTES];
+    trailer[1..].copy_from_slice(&checksum(table, offset, bytes, compression).to_le_bytes());
+    trailer
+}
+
+fn checksum(TableId(table): TableId, offset: u64, bytes: &[u8], compression: u8) -> u32 {
+    crc32(&[&table.to_le_bytes(), &offset.to_le_bytes(), bytes, &[compression]])
+}
+
+/// The content of a stored block that was read from `offset`, if it is the one that was written there.
+pub(super) fn open(stored: &Slice, table: TableId, offset: u64) -> Result<Slice, Malformed> {
+    let malformed = Malformed("block is too short for its checksum");
+    let (rest, crc) = stored.split_last_chunk::<CRC_BYTES>().ok_or(malformed)?;
+    let (&compression, bytes) = rest.split_last().ok_or(malformed)?;
+    if u32::from_le_bytes(*crc) != checksum(table, offset, bytes, compression) {
+        return Err(Malformed("block does not match its checksum"));
+    }
+    match compression {
+        NONE => Ok(stored.slice(0, bytes.len())),
+        LZ4 => decompress(bytes),
+        _ => Err(Malformed("block has an unknown compression")),
+    }
+}
+
+fn decompress(bytes: &[u8]) -> Result<Slice, Malformed> {
+    let (length, packed) = bytes.split_first_chunk().ok_or(Malformed("block is too short for its length"))?;
+    let length = u32::from_le_bytes(*length) as usize;
+    if length / LZ4_MAX_RATIO > packed.len() {
+        return Err(Malformed("block announces more than it can hold"));
+    }
+    Slice::build(length, |content| match lz4_flex::block::decompress_into(packed, content) {
+        Ok(len) if len == content.len() => Ok(()),
+        _ => Err(Malformed("block does not decompress to its length")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: TableId = TableId(7);
+
+    fn stored(content: &[u8], offset: u64) -> Slice {
+        let mut compressor = Compressor::new();
+        let (bytes, compression) = match compressor.compress(content) {
+            Some(bytes) => (bytes, Compression::Lz4),
+            None => (content, Compression::None),
+        };
+        Slice::from([bytes, &trailer(TABLE, offset, bytes, compression)].concat())
+    }
+
+    #[test]
+    fn comes_back_whole_compressed_or_not() {
+        for content in [&b""[..], b"short", &[7; 5000], &[7; 200_000], &[0x42; 1 << 20]] {
+            let stored = stored(content, 99);
+            assert!(stored.len() <= content.len() + TRAILER_BYTES);
+            assert_eq!(&*open(&stored, TABLE, 99).unwrap(), content);
+        }
+        assert!(stored(&[7; 5000], 0).len() < 100);
+    }
+
+    #[test]
+    fn any_other_table_place_bit_or_length_is_refused() {
+        for content in [&b"some bytes that do not compress"[..], &[7; 500]] {
+            let good = stored(content, 99);
+            assert!(open(&good, TableId(8), 99).is_err());
+            assert!(open(&good, TABLE, 100).is_err());
+            for cut in 0..good.len() {
+                assert!(open(&good.slice(0, cut), TABLE, 99).is_err());
+            }
+            for bit in 0..good.len() * 8 {
+                let mut bytes = good.to_vec();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                assert!(open(&Slice::from(bytes), TABLE, 99).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_lying_length_with_a_good_checksum_allocates_nothing() {
+        for length in [0u32, 499, 501, 255 * 40, u32::MAX] {
+            let mut compressor = Compressor::new();
+            let mut bytes = compressor.compress(&[7; 500]).unwrap().to_vec();
+            bytes[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+            let trailer = trailer(TABLE, 99, &bytes, Compression::Lz4);
+            assert!(open(&Slice::from([&bytes[..], &trailer].concat()), TABLE, 99).is_err());
+        }
+    }
+}

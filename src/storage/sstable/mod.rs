@@ -1,0 +1,51 @@
+//! SSTable: a sorted, immutable file of entries, written once from front to back and then only read.
+//!
+//! ```text
+//! +--------+------+------+-----+------+--------+-------+------------+--------+
+//! | header | data | data | ... | data | filter | index | properties | footer |
+//! +--------+------+------+-----+------+--------+-------+------------+--------+
+//! 0        16                                                    file length - FOOTER_BYTES
+//! ```
+//!
+//! The parts tile the file: each starts where the one before ends, so every byte is accounted for, and every byte is
+//! either covered by a checksum or known exactly beforehand (the header). Each part between header and footer is a
+//! stored block ([`frame`]) whose checksum covers its table and its place, so that a good block in the wrong place is
+//! noticed as surely as a bad one.
+//!
+//! A point read asks the [`filter`] ("surely not here"), then the [`index`] for the only data block that can hold the
+//! answer, then that [`block`], through the block cache. Filter, index and properties stay in memory while the table
+//! is open. `docs/format.md` has all grammars on one page.
+
+mod block;
+mod block_builder;
+mod cut;
+mod dump;
+mod filter;
+mod footer;
+mod frame;
+mod index;
+mod iter;
+mod options;
+mod output;
+mod properties;
+mod reader;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use block::Block;
+pub(crate) use dump::dump;
+pub(crate) use iter::{Backward, Forward};
+pub use options::Compression;
+pub(crate) use options::TableOptions;
+pub(crate) use properties::Properties;
+pub(crate) use reader::{ReadMode, Table};
+pub(crate) use writer::{TableMeta, TableWriter};
+
+#[cfg(test)]
+pub(crate) use block_builder::one_entry_block;
+
+/// Bytes passed their checksum, or have none, and still make no sense. Whoever knows the file makes an error of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Malformed(&'static str);

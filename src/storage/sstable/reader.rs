@@ -1,0 +1,166 @@
+//! An open table: point reads, and blocks for the iterators.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::Malformed;
+use super::block::Block;
+use super::filter::Filter;
+use super::footer::{self, FOOTER_BYTES, Footer, HEADER_BYTES};
+use super::frame::{self, Handle};
+use super::index::Index;
+use super::iter::{Backward, Forward};
+use super::properties::Properties;
+use crate::codec::hash::KeyHash;
+use crate::codec::{SeqNo, Slice};
+use crate::fs::File;
+use crate::storage::{BlockCache, Error, Result, TableId, Version};
+
+/// An open table. Filter, index and properties are in memory; data blocks come from the cache or the file.
+pub(crate) struct Table {
+    file: Arc<dyn File>,
+    name: String,
+    id: TableId,
+    file_bytes: u64,
+    cache: Arc<BlockCache>,
+    filter: Filter,
+    index: Index,
+    properties: Properties,
+}
+
+/// How an iterator comes by its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadMode {
+    /// Through the block cache, one at a time: for reads that others may repeat.
+    Cached,
+    /// From the file, in long strides, leaving the cache alone: for compaction, which reads everything once. Values
+    /// may keep a whole stride in memory.
+    Streaming,
+}
+
+impl Table {
+    /// Opens a table of which the manifest says that it is `id`; `name` is for messages. Reads everything but the data
+    /// blocks and checks it.
+    pub(crate) fn open(file: Arc<dyn File>, name: &str, id: TableId, cache: Arc<BlockCache>) -> Result<Table> {
+        let corrupt = |offset| move |Malformed(what)| Error::corrupt(name, what, offset);
+        let file_bytes = file.len().map_err(Error::io(name, "read length of table"))?;
+        let footer_at = file_bytes
+            .checked_sub(FOOTER_BYTES as u64)
+            .filter(|&at| at >= HEADER_BYTES as u64)
+            .ok_or_else(|| Error::corrupt(name, "file is too short for a table", file_bytes))?;
+        let mut header = [0; HEADER_BYTES];
+        read_exact(&*file, name, &mut header, 0)?;
+        let found = footer::table_of(&header).map_err(corrupt(0))?;
+        if found != id {
+            return Err(Error::corrupt(name, format!("file belongs to table {found} instead of {id}"), 0));
+        }
+        let mut bytes = [0; FOOTER_BYTES];
+        read_exact(&*file, name, &mut bytes, footer_at)?;
+        let footer = Footer::decode(&bytes, id, footer_at).map_err(corrupt(footer_at))?;
+
+        // The three parts lie one behind the other and within the file, as the footer has checked: one read.
+        let start = footer.filter.offset;
+        let len = usize::try_from(footer_at - start)
+            .map_err(|_| Error::corrupt(name, "parts of the table exceed this machine's memory", footer_at))?;
+        let parts = Slice::build(len, |buffer| read_exact(&*file, name, buffer, start))?;
+        let part = |handle: Handle| {
+            let at = (handle.offset - start) as usize;
+            frame::open(&parts.slice(at, at + handle.length as usize), id, handle.offset)
+                .map_err(corrupt(handle.offset))
+        };
+        let filter = Filter::decode(&part(footer.filter)?).map_err(corrupt(footer.filter.offset))?;
+        let index = Index::decode(&part(footer.index)?).map_err(corrupt(footer.index.offset))?;
+        let properties = part(footer.properties)?;
+        let properties = Properties::decode(&properties).map_err(corrupt(footer.properties.offset))?;
+        if index.data_end() != footer.filter.offset || index.len() as u64 != properties.data_blocks {
+            return Err(Error::corrupt(name, "index does not cover the data blocks", footer.index.offset));
+        }
+        Ok(Table { file, name: name.to_owned(), id, file_bytes, cache, filter, index, properties })
+    }
+
+    pub(crate) fn id(&self) -> TableId {
+        self.id
+    }
+
+    /// The length of the file.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    pub(crate) fn properties(&self) -> &Properties {
+        &self.properties
+    }
+
+    /// What the open table keeps in memory besides cached blocks.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of::<Table>() + self.filter.bytes() + self.index.bytes()
+    }
+
+    /// `false`: surely no entry has a key with this hash.
+    #[inline]
+    pub(crate) fn may_contain(&self, hash: KeyHash) -> bool {
+        self.filter.may_contain(hash)
+    }
+
+    /// The newest version of `key` that is not newer than `as_of`; `hash` is the hash of `key`. Touches at most one
+    /// data block.
+    pub(crate) fn get(&self, key: &[u8], as_of: SeqNo, hash: KeyHash) -> Result<Option<Version>> {
+        debug_assert_eq!(hash, KeyHash::of(key));
+        if as_of < self.properties.smallest_seq || !self.filter.may_contain(hash) {
+            return Ok(None);
+        }
+        let Some(n) = self.index.find(key, as_of) else { return Ok(None) };
+        self.cached_block(n)?.find(key, as_of).map_err(|malformed| self.corrupt(malformed, n))
+    }
+
+    /// All versions of all keys from `lower` on: key ascending, seq descending.
+    pub(crate) fn iter_forward(self: &Arc<Self>, lower: Bound<&[u8]>, mode: ReadMode) -> Forward {
+        Forward::new(self.clone(), lower, mode)
+    }
+
+    /// All versions of all keys from `upper` back to the first: key descending, seq ascending.
+    pub(crate) fn iter_backward(self: &Arc<Self>, upper: Bound<&[u8]>, mode: ReadMode) -> Backward {
+        Backward::new(self.clone(), upper, mode)
+    }
+
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The n-th data block, through the cache.
+    pub(super) fn cached_block(&self, n: usize) -> Result<Block> {
+        let handle = self.index.handle(n);
+        if let Some(block) = self.cache.get(self.id, handle.offset) {
+            return Ok(block);
+        }
+        let block = self.parse_block(n, &self.read(handle.offset, handle.length as usize)?)?;
+        self.cache.insert(self.id, handle.offset, block.clone());
+        Ok(block)
+    }
+
+    /// Bytes of the file; `len` must come from the index or lie within the data blocks.
+    pub(super) fn read(&self, offset: u64, len: usize) -> Result<Slice> {
+        Slice::build(len, |buffer| read_exact(&*self.file, &self.name, buffer, offset))
+    }
+
+    /// The n-th data block from its stored bytes.
+    pub(super) fn parse_block(&self, n: usize, stored: &Slice) -> Result<Block> {
+        frame::open(stored, self.id, self.index.handle(n).offset)
+            .and_then(Block::parse)
+            .map_err(|malformed| self.corrupt(malformed, n))
+    }
+
+    /// The error for the n-th data block.
+    pub(super) fn corrupt(&self, Malformed(what): Malformed, n: usize) -> Error {
+        Error::corrupt(&self.name, what, self.index.handle(n).offset)
+    }
+}
+
+/// Fills `buffer` from `offset`. That the file ends before is damage: nobody asks for more than it was written with.
+pub(super) fn read_exact(file: &dyn File, name: &str, buffer: &mut [u8], offset: u64) -> Result<()> {
+    let len = file.read_at(buffer, offset).map_err(Error::io(name, "read table"))?;
+    if len < buffer.len() {
+        return Err(Error::corrupt(name, "file ends too early", offset + len as u64));
+    }
+    Ok(())
+}

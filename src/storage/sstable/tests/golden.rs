@@ -1,0 +1,84 @@
+//! Fixed tables whose bytes lie in `tests/golden/`: a change of the format shows here. With
+//! `CHRONOS_REGENERATE_GOLDEN=1` the files are written anew.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::storage::sstable::dump;
+
+/// Two data blocks, the first with two restart points.
+fn options(compression: Compression) -> TableOptions {
+    TableOptions { block_bytes: 500, compression, ..TableOptions::default() }
+}
+
+fn entries() -> Vec<Entry> {
+    let expiring = Kind::Put { expires_at: Some(1_767_225_600_000) };
+    let mut entries: Vec<Entry> =
+        (0..20).map(|n| entry(format!("user:{}", 100 + n), 1000 + n, PUT, format!("name of user {n}"))).collect();
+    entries.extend([
+        entry("empty", 3, PUT, ""),
+        entry("session", 9, expiring, "token"),
+        entry("session", 8, Kind::Tombstone, ""),
+        entry("session", 300, PUT, "older ones follow"),
+        entry([0, 0xff], u64::MAX, PUT, [0xff, 0]),
+    ]);
+    sort(&mut entries);
+    entries
+}
+
+/// Compares with the file in `tests/golden/`, or writes it when told to.
+fn check(name: &str, text: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("CHRONOS_REGENERATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+    }
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let line = |(n, chunk): (usize, &[u8])| {
+        let digits: Vec<String> = chunk.iter().map(|byte| format!("{byte:02x}")).collect();
+        let shown: String =
+            chunk.iter().map(|&byte| if byte.is_ascii_graphic() { char::from(byte) } else { '.' }).collect();
+        format!("{:06x}  {:<47}  {shown}\n", n * 16, digits.join(" "))
+    };
+    bytes.chunks(16).enumerate().map(line).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits = |line: &str| line[8..55].split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    text.lines().flat_map(digits).map(|byte| u8::from_str_radix(&byte, 16).unwrap()).collect()
+}
+
+fn assert_holds(table: &Arc<Table>, entries: &[Entry]) {
+    assert_eq!(forward(table, Bound::Unbounded, ReadMode::Cached).unwrap(), entries);
+    for entry in entries {
+        assert_eq!(get(table, &entry.key, entry.seq.0).unwrap(), newest(entries, &entry.key, entry.seq.0));
+    }
+}
+
+#[test]
+fn the_format_is_what_it_was() {
+    let (file, _) = build(&entries(), TABLE, options(Compression::None));
+    let text = hex(&file.bytes());
+    let golden = check("sstable.hex", &text);
+    assert_eq!(text, golden, "the format has changed: raise FORMAT_VERSION and keep reading the old one");
+    assert_holds(&open(&MemFile::with(&unhex(&golden))).unwrap(), &entries());
+}
+
+/// Another release of the compressor may choose other bytes, so these are only read.
+#[test]
+fn a_compressed_table_stays_readable() {
+    let (file, _) = build(&entries(), TABLE, options(Compression::Lz4));
+    let golden = check("sstable-lz4.hex", &hex(&file.bytes()));
+    assert!(unhex(&golden).len() < build(&entries(), TABLE, options(Compression::None)).0.bytes().len());
+    assert_holds(&open(&MemFile::with(&unhex(&golden))).unwrap(), &entries());
+}
+
+#[test]
+fn a_dump_tells_what_is_in_a_table() {
+    let (file, _) = build(&entries(), TABLE, options(Compression::None));
+    let text = dump(file, NAME).unwrap();
+    assert_eq!(text, check("sstable.dump", &text));
+}

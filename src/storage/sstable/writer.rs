@@ -1,0 +1,139 @@
+//! Writes a table, entry by entry, in order.
+//!
+//! The caller gives a new, empty file, and makes its name durable and refers to it only after [`TableWriter::finish`]
+//! has returned. A writer that failed or was dropped leaves a file that no reader opens.
+
+use std::sync::Arc;
+
+use super::block::common_prefix;
+use super::block_builder::{BlockBuilder, ENTRY_OVERHEAD};
+use super::filter::Filter;
+use super::footer::{FOOTER_BYTES, Footer};
+use super::output::Output;
+use super::properties::Properties;
+use super::{Compression, TableOptions, index};
+use crate::codec::SeqNo;
+use crate::codec::hash::KeyHash;
+use crate::fs::File;
+use crate::storage::{Error, Kind, Result, TableId};
+
+/// The most that key and value of one entry take together. Block lengths are `u32`, and an entry's block holds no
+/// other that matters; the engine's own limits (64 KiB and 512 MiB) lie well below.
+const MAX_ENTRY_BYTES: usize = 1 << 30;
+
+const _: () = assert!(MAX_ENTRY_BYTES < u32::MAX as usize / 2);
+
+/// A table being written.
+pub(crate) struct TableWriter {
+    output: Output,
+    table: TableId,
+    options: TableOptions,
+    block: BlockBuilder,
+    index: Vec<u8>,
+    /// Of every user key once.
+    hashes: Vec<KeyHash>,
+    last_key: Vec<u8>,
+    last_seq: SeqNo,
+    properties: Properties,
+}
+
+/// A finished table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TableMeta {
+    pub(crate) table: TableId,
+    /// The length of the file.
+    pub(crate) file_bytes: u64,
+    pub(crate) properties: Properties,
+}
+
+impl TableWriter {
+    /// Begins a table in an empty file; `name` is for messages.
+    pub(crate) fn new(file: Arc<dyn File>, name: &str, table: TableId, options: TableOptions) -> TableWriter {
+        TableWriter {
+            output: Output::new(file, name.to_owned(), table, options.sync_every),
+            table,
+            options,
+            block: BlockBuilder::default(),
+            index: Vec::new(),
+            hashes: Vec::new(),
+            last_key: Vec::new(),
+            last_seq: SeqNo(0),
+            properties: Properties::default(),
+        }
+    }
+
+    /// Adds the entry that comes after all others (key ascending, then seq descending). One that does not is refused
+    /// as corrupt, for it can only come from tables that are not what was written.
+    pub(crate) fn add(&mut self, key: &[u8], seq: SeqNo, kind: Kind, value: &[u8]) -> Result<()> {
+        assert!(key.len() + value.len() <= MAX_ENTRY_BYTES, "an entry of {} + {} bytes", key.len(), value.len());
+        let first = self.properties.entries == 0;
+        let shared = common_prefix(&self.last_key, key);
+        let same_key = !first && shared == key.len() && shared == self.last_key.len();
+        let in_order = match (self.last_key.get(shared), key.get(shared)) {
+            (Some(last), Some(next)) => last < next,
+            (None, Some(_)) => true,
+            (Some(_), None) => false,
+            (None, None) => first || seq < self.last_seq,
+        };
+        if !in_order {
+            let what = format!("entry \"{}\" seq {seq} comes out of order", key.escape_ascii());
+            return Err(Error::corrupt(self.output.name(), what, self.output.position()));
+        }
+        let most = self.block.len() + ENTRY_OVERHEAD + key.len() - shared + value.len();
+        if most > self.options.block_bytes && !self.block.is_empty() {
+            self.close_block(Some(key))?;
+        }
+        if !same_key {
+            if self.options.filter_bits_per_key > 0 {
+                self.hashes.push(KeyHash::of(key));
+            }
+            self.last_key.truncate(shared);
+            self.last_key.extend_from_slice(&key[shared..]);
+        }
+        if first {
+            self.properties.smallest_key = key.to_vec();
+        }
+        self.last_seq = seq;
+        self.block.add(key, shared, seq, kind, value);
+        self.properties.count(key, seq, kind, value, same_key);
+        Ok(())
+    }
+
+    /// About how long the file would be if it were finished now.
+    pub(crate) fn estimated_size(&self) -> u64 {
+        let filter = self.hashes.len() * usize::from(self.options.filter_bits_per_key) / 8;
+        self.output.position() + (self.block.len() + self.index.len() + filter + FOOTER_BYTES) as u64
+    }
+
+    /// How many entries were added.
+    pub(crate) fn entries(&self) -> u64 {
+        self.properties.entries
+    }
+
+    /// Writes what is left and syncs the file.
+    pub(crate) fn finish(mut self) -> Result<TableMeta> {
+        if !self.block.is_empty() {
+            self.close_block(None)?;
+        }
+        self.properties.largest_key = std::mem::take(&mut self.last_key);
+        let filter = Filter::build(&self.hashes, self.options.filter_bits_per_key);
+        // A good filter looks random: compressing it is a waste.
+        let filter = self.output.block(&filter.encode(), Compression::None)?;
+        let index = self.output.block(&self.index, self.options.compression)?;
+        let properties = self.output.block(&self.properties.encode(), self.options.compression)?;
+        let footer = Footer { filter, index, properties }.encode(self.table);
+        let file_bytes = self.output.finish(&footer)?;
+        Ok(TableMeta { table: self.table, file_bytes, properties: self.properties })
+    }
+
+    /// Ends the current data block; `next` is the key of the entry that will begin the one after it.
+    fn close_block(&mut self, next: Option<&[u8]>) -> Result<()> {
+        let handle = self.output.block(self.block.finish(), self.options.compression)?;
+        self.block.clear();
+        let (key, seq) = index::separator((&self.last_key, self.last_seq), next);
+        index::put(&mut self.index, key, seq, handle.length);
+        self.properties.data_blocks += 1;
+        self.properties.data_bytes += u64::from(handle.length);
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! The write-ahead log: segments in the framing of [`super::log`], one record for each group of batches that was
+//! synced together.
+//!
+//! ```text
+//! segment := log with magic "CHRONWAL"
+//! group   := record of kind 1, data = position batch*                     batches as engine::batch writes them
+//! marker  := record of kind 2, data = position                            nothing new, but tells what is durable
+//! position := first: u64 | watermark: u64 | time: u64                     // little-endian
+//! ```
+//!
+//! `first` is the sequence number of the group's first change; the others follow without gaps. `watermark` is the
+//! newest sequence number known durable when the record was written, `time` the wall clock then, in milliseconds since
+//! 1970. A segment is filled with zeros ahead of the writer, so that syncing a record needs no metadata commit; it is
+//! never appended to after a restart and never recycled.
+
+use std::sync::Arc;
+
+use super::log::{LogId, LogReader, RECORD_HEADER_LEN, Record, SKIPPABLE};
+use super::names::{FileName, FileNumber};
+use super::{Error, Result, SeqNo};
+use crate::codec::cursor::Cursor;
+use crate::fs::{File, Fs};
+
+const MAGIC: [u8; 8] = *b"CHRONWAL";
+const GROUP: u8 = 1;
+const MARKER: u8 = 2;
+const POSITION_LEN: usize = 8 + 8 + 8;
+
+/// Room that a group's buffer keeps in front of its batches for the record's header and position.
+pub(crate) const GROUP_PREFIX_LEN: usize = RECORD_HEADER_LEN + POSITION_LEN;
+
+/// How much is zeroed in one write: large enough to be quick, small enough not to be one long burst.
+const ZERO_CHUNK: usize = 1 << 20;
+
+/// Where in history a record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) first: SeqNo,
+    pub(crate) watermark: SeqNo,
+    pub(crate) time_ms: u64,
+}
+
+/// A segment being written.
+pub(crate) struct SegmentWriter {
+    file: Arc<dyn File>,
+    name: String,
+    id: LogId,
+    number: FileNumber,
+    /// Where the next record goes.
+    end: u64,
+    /// How far the file is filled with zeros.
+    prepared: u64,
+}
+
+impl SegmentWriter {
+    /// Creates the segment, fills it with zeros up to `prepared` bytes and syncs it. Its name is not durable yet: the
+    /// caller syncs the directory before it relies on it.
+    pub(crate) fn create(fs: &dyn Fs, number: FileNumber, salt: u64, prepared: u64) -> Result<SegmentWriter> {
+        let name = FileName::Wal(number).to_string();
+        let io = |what| Error::io(&name, what);
+        let file = fs.create(&name).map_err(io("create"))?;
+        let id = LogId { magic: MAGIC, number: number.0, salt };
+        let header = id.header();
+        file.write_at(&header, 0).map_err(io("write the header"))?;
+        let mut end = header.len() as u64;
+        let zeros = vec![0; ZERO_CHUNK.min(prepared as usize)];
+        while end < prepared {
+            let len = (prepared - end).min(zeros.len() as u64);
+            file.write_at(&zeros[..len as usize], end).map_err(io("fill ahead"))?;
+            end += len;
+        }
+        file.sync().map_err(io("sync"))?;
+        Ok(SegmentWriter { file, number, id, end: header.len() as u64, prepared: end, name })
+    }
+
+    pub(crate) fn number(&self) -> FileNumber {
+        self.number
+    }
+
+    /// The length of what has been written.
+    pub(crate) fn len(&self) -> u64 {
+        self.end
+    }
+
+    /// Whether nothing has been written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.end == self.id.header().len() as u64
+    }
+
+    /// Whether a group of `len` bytes, prefix included, fits into the part that is filled ahead.
+    pub(crate) fn fits(&self, len: usize) -> bool {
+        self.end + len as u64 <= self.prepared
+    }
+
+    /// Writes a group: `buffer` is [`GROUP_PREFIX_LEN`] bytes of room and then the batches. Not synced.
+    pub(crate) fn write_group(&mut self, buffer: &mut [u8], position: Position) -> Result<()> {
+        self.write(GROUP, buffer, position)
+    }
+
+    /// Writes a marker. Not synced.
+    pub(crate) fn write_marker(&mut self, position: Position) -> Result<()> {
+        self.write(MARKER, &mut [0; GROUP_PREFIX_LEN], position)
+    }
+
+    fn write(&mut self, kind: u8, buffer: &mut [u8], position: Position) -> Result<()> {
+        let fields = &mut buffer[RECORD_HEADER_LEN..GROUP_PREFIX_LEN];
+        fields[..8].copy_from_slice(&position.first.0.to_le_bytes());
+        fields[8..16].copy_from_slice(&position.watermark.0.to_le_bytes());
+        fields[16..].copy_from_slice(&position.time_ms.to_le_bytes());
+        self.id.seal(kind, buffer);
+        self.file.write_at(buffer, self.end).map_err(Error::io(&self.name, "append"))?;
+        self.end += buffer.len() as u64;
+        Ok(())
+    }
+
+    /// Makes everything written durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync().map_err(Error::io(&self.name, "sync"))
+    }
+}
+
+/// A record of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Group<'a> {
+    pub(crate) offset: u64,
+    pub(crate) position: Position,
+    /// Encoded changes; empty for a marker.
+    pub(crate) batches: &'a [u8],
+}
+
+/// Reads one segment.
+#[derive(Debug)]
+pub(crate) struct SegmentReader<'a> {
+    log: LogReader<'a>,
+    name: String,
+}
+
+impl<'a> SegmentReader<'a> {
+    /// Checks the header. A segment is listed in the manifest only once its header is durable, so a bad one is damage.
+    pub(crate) fn open(number: FileNumber, bytes: &'a [u8]) -> Result<SegmentReader<'a>> {
+        let name = FileName::Wal(number).to_string();
+        let log = LogReader::open(&name, bytes, MAGIC, number.0)?;
+        Ok(SegmentReader { log, name })
+    }
+
+    /// The next record, or `None` where the valid ones end.
+    pub(crate) fn next(&mut self) -> Result<Option<Group<'a>>> {
+        while let Some(record) = self.log.next() {
+            if let Some(group) = self.decode(record)? {
+                return Ok(Some(group));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the valid records end, in bytes from the file's start.
+    pub(crate) fn offset(&self) -> u64 {
+        self.log.offset()
+    }
+
+    /// Whether only the zeros of the filled-ahead part follow.
+    pub(crate) fn at_blank_end(&self) -> bool {
+        self.log.at_blank_end()
+    }
+
+    /// The first valid record behind the current place that says that `seq` was durable when it was written.
+    pub(crate) fn later_that_covers(&self, seq: SeqNo) -> Option<u64> {
+        self.log
+            .later()
+            .filter_map(|record| self.decode(record).ok().flatten())
+            .find(|group| group.position.watermark >= seq)
+            .map(|group| group.offset)
+    }
+
+    fn decode(&self, record: Record<'a>) -> Result<Option<Group<'a>>> {
+        let corrupt = |what: String| Error::Corrupt { file: self.name.clone(), what, offset: record.offset };
+        if record.kind != GROUP && record.kind != MARKER {
+            return match record.kind & SKIPPABLE {
+                0 => Err(corrupt(format!("record kind {} is not known to this Chronos", record.kind))),
+                _ => Ok(None),
+            };
+        }
+        let mut cursor = Cursor::new(record.data);
+        let fields = (|| Some((cursor.u64()?, cursor.u64()?, cursor.u64()?)))();
+        let (first, watermark, time_ms) = fields.ok_or_else(|| corrupt("the record is too short".to_owned()))?;
+        let position = Position { first: SeqNo(first), watermark: SeqNo(watermark), time_ms };
+        Ok(Some(Group { offset: record.offset, position, batches: cursor.rest() }))
+    }
+}

@@ -1,0 +1,106 @@
+//! What the engine's tests share: small random histories, and the model that they are held against.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::collections::BTreeMap;
+
+use chronos::codec::Rng;
+use chronos::engine::{Clock, Compression, Entropy};
+use chronos::{Db, Error, Options, WriteBatch};
+
+/// The time of the tests: it stands still, so that what expires is the history's own doing.
+pub const NOW: u64 = 1_000_000;
+
+/// What a database should hold.
+pub type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// One change of a batch; a value that has expired already is as good as a delete.
+#[derive(Clone, Debug)]
+pub enum Change {
+    Put(Vec<u8>, Vec<u8>),
+    PutExpired(Vec<u8>, Vec<u8>),
+    Delete(Vec<u8>),
+}
+
+/// Changes that must appear together or not at all.
+pub fn random_batch(rng: &mut Rng, keys: u64) -> Vec<Change> {
+    let changes = if rng.chance(1, 5) { 1 + rng.below(4) } else { 1 };
+    (0..changes).map(|_| random_change(rng, keys)).collect()
+}
+
+fn random_change(rng: &mut Rng, keys: u64) -> Change {
+    let key = format!("key{:04}", rng.below(keys)).into_bytes();
+    match rng.below(10) {
+        0..=1 => Change::Delete(key),
+        2 => Change::PutExpired(key, random_value(rng)),
+        _ => Change::Put(key, random_value(rng)),
+    }
+}
+
+fn random_value(rng: &mut Rng) -> Vec<u8> {
+    let len = if rng.chance(1, 20) { rng.below(700) } else { rng.below(24) };
+    // Half of the values repeat one byte: something for the compression to find.
+    match rng.chance(1, 2) {
+        true => vec![rng.next_u64() as u8; len as usize],
+        false => (0..len).map(|_| rng.next_u64() as u8).collect(),
+    }
+}
+
+pub fn encode(changes: &[Change]) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    for change in changes {
+        match change {
+            Change::Put(key, value) => batch.put(key, value),
+            Change::PutExpired(key, value) => batch.put_expiring(key, value, NOW - 1),
+            Change::Delete(key) => batch.delete(key),
+        }
+    }
+    batch
+}
+
+pub fn apply(model: &mut Model, changes: &[Change]) {
+    for change in changes {
+        match change {
+            Change::Put(key, value) => model.insert(key.clone(), value.clone()),
+            Change::PutExpired(key, _) | Change::Delete(key) => model.remove(key),
+        };
+    }
+}
+
+/// Options so small that a few hundred writes cross every boundary, with no thread and no chance of its own.
+pub fn tiny_options(seed: u64) -> Options {
+    let mut rng = Rng::new(seed);
+    let salts = parking_lot::Mutex::new(Rng::new(seed ^ 0xdead_beef));
+    Options::new()
+        .stepped()
+        .clock(Clock(std::sync::Arc::new(|| NOW)))
+        .entropy(Entropy(std::sync::Arc::new(move || salts.lock().next_u64())))
+        .memtable_bytes(*rng.pick(&[500, 2_000, 6_000]))
+        .segment_bytes(*rng.pick(&[600, 1_500, 4_000]))
+        .table_bytes(*rng.pick(&[300, 1_000, 5_000]))
+        .level_bytes(*rng.pick(&[1_000, 4_000]))
+        .block_bytes(*rng.pick(&[1, 64, 300, 4_096]))
+        .cache_bytes(*rng.pick(&[0, 1_000, 1_000_000]))
+        .compression(*rng.pick(&[Compression::None, Compression::Lz4]))
+}
+
+/// Everything that a range scan finds.
+pub fn contents(db: &Db) -> Result<Model, Error> {
+    db.range::<&[u8]>(..).map(|entry| entry.map(|entry| (entry.key.to_vec(), entry.value.to_vec()))).collect()
+}
+
+/// That scans in both directions and point reads agree with the model.
+pub fn check(db: &Db, model: &Model, keys: u64) {
+    assert_eq!(&contents(db).unwrap(), model, "a forward scan");
+    let backward: Vec<Vec<u8>> = db.range::<&[u8]>(..).reversed().map(|entry| entry.unwrap().key.to_vec()).collect();
+    assert!(backward.iter().eq(model.keys().rev()), "a backward scan");
+    for key in 0..keys {
+        let key = format!("key{key:04}").into_bytes();
+        assert_eq!(db.get(&key).unwrap().as_deref(), model.get(&key).map(Vec::as_slice), "get {key:?}");
+    }
+}
+
+/// A number from the environment, for replaying a failure or going further than the test command does.
+pub fn number_from_env(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
+}

@@ -1,0 +1,121 @@
+//! The model test: random operations against a `BTreeMap`, the same kind of list under random options, with and without
+//! background threads, with reopenings, and with snapshots that must show for ever what they showed first.
+//!
+//! `CHRONOS_MODEL_OPS=100000000 CHRONOS_SEED=7 cargo test --release --test model` goes further or replays.
+
+mod common;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+use chronos::codec::Rng;
+use chronos::engine::{Clock, Durability, Snapshot};
+use chronos::fs::SimFs;
+use chronos::{Db, Options};
+use common::{Model, NOW, apply, check, encode, number_from_env, random_batch, tiny_options};
+
+/// Operations done by the test command, over all histories together.
+const OPERATIONS: u64 = 1_000_000;
+
+const OPERATIONS_PER_HISTORY: u64 = 5_000;
+
+/// A database with background threads on the simulated disk: the interleaving is not repeatable, the answers are.
+fn threaded_options(rng: &mut Rng) -> Options {
+    Options::new()
+        .clock(Clock(Arc::new(|| NOW)))
+        .durability(*rng.pick(&[Durability::Always, Durability::Os]))
+        .memtable_bytes(*rng.pick(&[2_000, 20_000]))
+        .segment_bytes(4_000)
+        .table_bytes(*rng.pick(&[1_000, 10_000]))
+        .level_bytes(*rng.pick(&[3_000, 30_000]))
+        .block_bytes(*rng.pick(&[64, 4_096]))
+        .cache_bytes(100_000)
+}
+
+fn random_range(rng: &mut Rng, keys: u64) -> (Vec<u8>, Vec<u8>) {
+    let mut ends = [rng.below(keys + 1), rng.below(keys + 1)];
+    ends.sort_unstable();
+    (format!("key{:04}", ends[0]).into_bytes(), format!("key{:04}", ends[1]).into_bytes())
+}
+
+fn check_range(snapshot: &Snapshot, model: &Model, rng: &mut Rng, keys: u64) {
+    let (from, to) = random_range(rng, keys);
+    let expected: Vec<_> = model.range(from.clone()..to.clone()).collect();
+    let found: Vec<_> = snapshot.range(from.clone()..to.clone()).map(|entry| entry.unwrap()).collect();
+    assert!(
+        found.iter().map(|entry| (&*entry.key, &*entry.value)).eq(expected.iter().map(|(k, v)| (&k[..], &v[..]))),
+        "a range forward"
+    );
+    let limit = rng.below(5) as usize;
+    let backward: Vec<_> = snapshot.range(from..to).reversed().take(limit).map(|entry| entry.unwrap()).collect();
+    assert!(
+        backward.iter().map(|entry| &*entry.key).eq(expected.iter().rev().take(limit).map(|(key, _)| &key[..])),
+        "a range backward"
+    );
+}
+
+fn run_history(seed: u64) {
+    let mut rng = Rng::new(seed);
+    let stepped = rng.chance(3, 4);
+    let keys = *rng.pick(&[3, 50, 400]);
+    let disk = SimFs::new();
+    let options = if stepped { tiny_options(seed) } else { threaded_options(&mut rng) };
+    let open = || options.clone().open_on(Arc::new(disk.clone())).unwrap();
+    let mut db: Db = open();
+    let mut model = Model::new();
+    let mut snapshots: Vec<(Snapshot, Model)> = Vec::new();
+    for _ in 0..OPERATIONS_PER_HISTORY {
+        match rng.below(1000) {
+            0..=599 => {
+                let batch = random_batch(&mut rng, keys);
+                db.write(&encode(&batch)).unwrap();
+                apply(&mut model, &batch);
+            }
+            600..=899 => {
+                let key = format!("key{:04}", rng.below(keys)).into_bytes();
+                assert_eq!(db.get(&key).unwrap().as_deref(), model.get(&key).map(Vec::as_slice), "get {key:?}");
+            }
+            900..=929 => check_range(&db.snapshot(), &model, &mut rng, keys),
+            930..=944 if snapshots.len() < 4 => snapshots.push((db.snapshot(), model.clone())),
+            945..=959 if !snapshots.is_empty() => {
+                let at = rng.below(snapshots.len() as u64) as usize;
+                let (snapshot, shown) = &snapshots[at];
+                let key = format!("key{:04}", rng.below(keys)).into_bytes();
+                let found = snapshot.get(&key).unwrap();
+                assert_eq!(found.as_ref().map(|f| &*f.value), shown.get(&key).map(Vec::as_slice), "snapshot {key:?}");
+                check_range(snapshot, shown, &mut rng, keys);
+                if rng.chance(1, 2) {
+                    snapshots.swap_remove(at);
+                }
+            }
+            960..=994 if stepped => drop(db.step().unwrap()),
+            995 => db.flush().unwrap(),
+            996 => db.compact().unwrap(),
+            997 => check(&db, &model, keys),
+            998 => {
+                snapshots.clear();
+                db.close().unwrap();
+                drop(db);
+                db = open();
+                check(&db, &model, keys);
+            }
+            _ => {}
+        }
+    }
+    for (snapshot, shown) in &snapshots {
+        check_range(snapshot, shown, &mut rng, keys);
+    }
+    check(&db, &model, keys);
+}
+
+#[test]
+fn random_operations_give_what_the_model_gives() {
+    let first_seed = number_from_env("CHRONOS_SEED", 1);
+    let wanted = number_from_env("CHRONOS_MODEL_OPS", OPERATIONS);
+    for seed in (first_seed..).take(wanted.div_ceil(OPERATIONS_PER_HISTORY) as usize) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run_history(seed))) {
+            eprintln!("replay: CHRONOS_SEED={seed} CHRONOS_MODEL_OPS=1 cargo test --test model");
+            resume_unwind(panic);
+        }
+    }
+}
