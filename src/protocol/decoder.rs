@@ -116,10 +116,14 @@ impl Decoder {
         }
     }
 
-    /// HELLO has made this a RESP connection: from the next request on, lines are split as Redis splits them.
+    /// HELLO has made this a RESP connection. If it has sent an array, lines are split as Redis splits them from the
+    /// next request on. If it has not, HELLO was a line, and the lines behind it are still the text dialect's: so
+    /// chronos-cli sends what a person typed as it is, and gets replies that tell their own length.
     pub(crate) fn switch_to_resp(&mut self) {
         self.decided = true;
-        self.lines = Lines::Redis;
+        if self.sent_array {
+            self.lines = Lines::Redis;
+        }
     }
 
     /// While a password is owed, only small requests are let in. A new decoder owes none.
