@@ -92,7 +92,7 @@ fn raw(reply: &Reply, out: &mut Vec<u8>) {
     match reply {
         Reply::Bulk(bytes) => out.extend_from_slice(bytes),
         Reply::Text(text) | Reply::Lines(text) => out.extend_from_slice(text.as_bytes()),
-        Reply::Nil | Reply::NilArray | Reply::Error(_) => {}
+        Reply::Nil | Reply::Error(_) => {}
         Reply::Deleted { count, .. } => out.extend_from_slice(count.to_string().as_bytes()),
         Reply::Status(_) | Reply::Int(_) | Reply::Double(_) => {
             encode(reply, Dialect::Text, out);
