@@ -148,6 +148,7 @@ fn find_prefix(client: &Client, found: &Keys, owed: usize) -> Present {
     let mut different: BTreeSet<Vec<u8>> =
         model.keys().chain(found.keys()).filter(|key| differs(&model, key)).cloned().collect();
     let mut present: Option<Present> = None;
+    let mut too_few: Option<usize> = None;
     let mut nearest: Option<(usize, BTreeSet<Vec<u8>>, Keys)> = None;
     for count in 0..=client.journal.len() {
         if let Some(sent) = count.checked_sub(1).map(|last| &client.journal[last]) {
@@ -163,16 +164,21 @@ fn find_prefix(client: &Client, found: &Keys, owed: usize) -> Present {
                 };
             }
         }
-        if count < owed {
+        if different.is_empty() && count < owed {
+            too_few = Some(count);
+        } else if count < owed {
             continue;
-        }
-        if different.is_empty() {
+        } else if different.is_empty() {
             present = Some(present.map_or(count, |present| *present.start())..=count);
         } else if nearest.as_ref().is_none_or(|(_, nearest, _)| different.len() < nearest.len()) {
             nearest = Some((count, different.clone(), model.clone()));
         }
     }
     present.unwrap_or_else(|| {
+        let (sent, id) = (client.journal.len(), client.id);
+        if let Some(count) = too_few {
+            panic!("client {id}: of {sent} requests {owed} must be there, but only {count} are");
+        }
         let (count, different, model) = nearest.unwrap();
         let show = |stored: Option<&Stored>| match stored {
             None => "nothing".to_owned(),
@@ -185,10 +191,8 @@ fn find_prefix(client: &Client, found: &Keys, owed: usize) -> Present {
             format!("\n  {}: {is}, where {wanted} should be", key.escape_ascii())
         });
         panic!(
-            "client {}: {} requests were sent, {owed} of them must be there; nothing from {owed} on explains what is. \
-             With {count}, {} keys differ:{}",
-            client.id,
-            client.journal.len(),
+            "client {id}: of {sent} requests {owed} must be there, but no number of them explains what is. With {count}, \
+             {} keys differ:{}",
             different.len(),
             differences.collect::<String>()
         )

@@ -74,13 +74,22 @@ pub struct Client {
     pub before: Keys,
     keys: Keys,
     pub journal: Vec<Sent>,
+    only_looks: bool,
     /// How many requests came before the journal: a request's number is its place in the client's whole life.
     pub first: u64,
 }
 
 impl Client {
     pub fn new(id: usize, seed: u64) -> Client {
-        Client { id, rng: Rng::new(seed), before: Keys::new(), keys: Keys::new(), journal: Vec::new(), first: 0 }
+        Client {
+            id,
+            rng: Rng::new(seed),
+            before: Keys::new(),
+            keys: Keys::new(),
+            journal: Vec::new(),
+            only_looks: false,
+            first: 0,
+        }
     }
 
     /// All keys that it may have.
@@ -106,6 +115,8 @@ impl Client {
     pub fn run(&mut self, addr: &str, progress: &Progress) {
         let dialect = if self.rng.chance(1, 2) { Dialect::Resp } else { Dialect::Text };
         let Ok(mut connection) = Connection::open(addr, dialect) else { return };
+        // Who writes nothing waits for nothing of his own: what he is shown must be durable nevertheless.
+        self.only_looks = self.rng.chance(1, 4);
         let mut answered = 0;
         let mut bytes = Vec::new();
         loop {
@@ -166,7 +177,7 @@ impl Client {
         };
         let shared = self.rng.below(SHARED as u64) as usize;
         let stored = |value: Vec<u8>, expires| Some(Stored { value, expires });
-        let words: Vec<Vec<u8>> = match self.rng.below(100) {
+        let words: Vec<Vec<u8>> = match if self.only_looks { 95 + self.rng.below(5) } else { self.rng.below(100) } {
             0..30 => {
                 let (key, value) = (self.key('s', VALUES), self.value(&name));
                 sent.changes.push((key.clone(), stored(value.clone(), false)));
