@@ -5,6 +5,8 @@
 //!
 //! `CHRONOS_CRASH_IMAGES=1000000 CHRONOS_SEED=7 cargo test --release --test crash` goes further or replays.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

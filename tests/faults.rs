@@ -4,6 +4,8 @@
 //!
 //! `CHRONOS_FAULT_RUNS=100000 CHRONOS_SEED=7 cargo test --release --test faults` goes further or replays.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

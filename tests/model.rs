@@ -3,6 +3,8 @@
 //!
 //! `CHRONOS_MODEL_OPS=100000000 CHRONOS_SEED=7 cargo test --release --test model` goes further or replays.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

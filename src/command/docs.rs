@@ -1,4 +1,4 @@
-//! `docs/commands.md`, from the table. With `CHRONOS_REGENERATE=1` its test writes the file.
+//! `docs/commands.md`, from the table. With `UPDATE_GOLDEN=1` its test writes the file.
 
 use super::help::usage;
 use super::spec::{Group, Spec};
@@ -7,7 +7,7 @@ use super::table;
 fn render() -> String {
     let mut text = String::from(
         "# Commands\n\n\
-         Made from the command table; `CHRONOS_REGENERATE=1 cargo test docs` writes it. The notation: `name` an \
+         Made from the command table; `UPDATE_GOLDEN=1 cargo test docs` writes it. The notation: `name` an \
          argument, `WORD` to be typed as it is, `[...]` may be left out, `<...>` must be there, `|` one or the other, \
          `...` may be repeated. Where Redis has a command, it means what Redis means by it.\n",
     );
@@ -41,10 +41,10 @@ fn entry(spec: &Spec) -> String {
 fn docs_commands_md_is_what_the_table_says() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/commands.md");
     let rendered = render();
-    if std::env::var_os("CHRONOS_REGENERATE").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).unwrap();
         std::fs::write(path, &rendered).unwrap();
     }
     let written = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(written == rendered, "docs/commands.md is not what the table says: CHRONOS_REGENERATE=1 cargo test docs");
+    assert!(written == rendered, "docs/commands.md is not what the table says: UPDATE_GOLDEN=1 cargo test docs");
 }

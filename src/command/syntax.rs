@@ -74,6 +74,7 @@ fn choice(words: &mut impl Iterator<Item = &'static str>, close: Option<&str>) -
     }
 }
 
+#[cfg(test)]
 /// How many words there are at least, and whether there may be more.
 pub(super) fn words(items: &[Item]) -> (usize, bool) {
     items.iter().fold((0, false), |(least, more), item| match item {

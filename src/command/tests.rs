@@ -113,7 +113,6 @@ fn show(reply: &Reply) -> String {
         Reply::Bulk(bytes) => quoted(bytes),
         Reply::Text(text) | Reply::Lines(text) => quoted(text.as_bytes()),
         Reply::Nil => "nil".to_owned(),
-        Reply::NilArray => "nil array".to_owned(),
         Reply::Array(replies) | Reply::Set(replies) => list(replies.iter().map(show).collect()),
         Reply::Map(fields) => list(fields.iter().flat_map(|field| [show(&field.0), show(&field.1)]).collect()),
         Reply::Pairs(pairs) => list(pairs.iter().flat_map(|pair| [quoted(&pair.0), quoted(&pair.1)]).collect()),
@@ -152,12 +151,12 @@ fn replies_are_those_that_redis_gave() {
     assert!(wrong.is_empty(), "{} differences\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// What Redis has not, or has otherwise. With `CHRONOS_REGENERATE=1` the replies are written, to be read by somebody.
+/// What Redis has not, or has otherwise. With `UPDATE_GOLDEN=1` the replies are written, to be read by somebody.
 #[test]
 fn chronos_replies_are_those_recorded() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/commands-chronos.txt");
     let (right, wrong) = run_script(&std::fs::read_to_string(path).unwrap());
-    if std::env::var_os("CHRONOS_REGENERATE").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(path, right).unwrap();
         return;
     }

@@ -98,11 +98,6 @@ impl Catalog {
         self.inner.lock().version.clone()
     }
 
-    /// The number of the manifest being written, where there is one.
-    pub(crate) fn manifest(&self) -> Option<FileNumber> {
-        self.inner.lock().manifest.as_ref().map(ManifestWriter::number)
-    }
-
     /// Makes `edit` durable, then lets `install` put the new version in force (still under the catalog's lock, so that
     /// versions are installed in the order of their edits), then deletes the files that the edit dropped.
     pub(crate) fn commit(&self, mut edit: Edit, install: impl FnOnce(&Arc<Version>)) -> Result<()> {

@@ -122,11 +122,6 @@ impl Memtable {
         self.map.read().keys.get(key)?.at(as_of).cloned()
     }
 
-    /// The sequence number of the newest version of `key`.
-    pub(crate) fn newest_seq(&self, key: &[u8]) -> Option<SeqNo> {
-        self.map.read().keys.get(key).map(|versions| versions.newest.seq)
-    }
-
     /// The keys of `lower..upper` whose newest version is above `after` and no tombstone.
     pub(crate) fn keys_put_after(&self, after: SeqNo, lower: &[u8], upper: Option<&[u8]>) -> Vec<Key> {
         let within = |key: &[u8]| key >= lower && upper.is_none_or(|upper| key < upper);

@@ -123,15 +123,16 @@ impl Source for Merge {
 mod tests {
     use super::*;
 
-    struct List(std::vec::IntoIter<(&'static str, u64)>, (&'static str, u64));
+    /// Entries to come, the next one last, and the current one.
+    struct List(Vec<(&'static str, u64)>, (&'static str, u64));
 
     fn list(entries: &[(&'static str, u64)]) -> Box<dyn Source> {
-        Box::new(List(entries.to_vec().into_iter(), ("", 0)))
+        Box::new(List(entries.iter().rev().copied().collect(), ("", 0)))
     }
 
     impl Source for List {
         fn advance(&mut self) -> Result<bool> {
-            let next = self.0.next();
+            let next = self.0.pop();
             self.1 = next.unwrap_or(("", 0));
             Ok(next.is_some())
         }

@@ -29,12 +29,12 @@ mod version;
 pub use crate::codec::SeqNo;
 pub use batch::WriteBatch;
 pub(crate) use commit::Waiter;
-pub use db::Db;
+pub use db::{Db, dump_table};
 pub use error::{Error, Result};
 pub use options::{Clock, Compression, Durability, Entropy, Options};
 pub use snapshot::{Entry, Found, Range, Snapshot};
 pub use stats::{LevelStats, Stats};
-pub(crate) use transact::{Outcome, Read};
+pub(crate) use transact::Outcome;
 
 /// Keys are 1 byte to 64 KiB: they are kept in indexes, and a longer one is a value in the wrong place.
 pub const MAX_KEY_BYTES: usize = 64 << 10;

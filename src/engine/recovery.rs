@@ -1,8 +1,11 @@
 //! Recovery: from the files of a directory to an open database.
 //!
-//! 1. Take the directory's lock. 2. Read `CURRENT` and the manifest. 3. Replay the log segments that it lists, in
-//! order, into memtables. 4. Begin a new manifest in which every replayed segment is closed at its last valid byte.
-//! 5. Begin a new segment. 6. Delete what no longer belongs. Only then is the database open.
+//! 1. Take the directory's lock.
+//! 2. Read `CURRENT` and the manifest.
+//! 3. Replay the log segments that it lists, in order, into memtables.
+//! 4. Begin a new manifest in which every replayed segment is closed at its last valid byte.
+//! 5. Begin a new segment.
+//! 6. Delete what no longer belongs. Only then is the database open.
 //!
 //! What was replayed stays in its segments until a flush has it in tables, so a crash at any point of this, or soon
 //! after, finds the same again. No table is opened: the manifest tells all that is needed.

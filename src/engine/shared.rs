@@ -7,7 +7,7 @@
 //! held over I/O by background work), `Writer` (the write path, never held over I/O), `state`, a memtable's map.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 

@@ -87,6 +87,7 @@ impl<'a> Database<'a> {
     }
 
     /// Sets `key` to `data` and forgets its expiry.
+    #[cfg(test)]
     pub(crate) fn put(&self, key: &[u8], data: &[u8]) -> Result<Outcome<()>> {
         self.put_until(key, data, None)
     }

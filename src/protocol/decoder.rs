@@ -18,7 +18,7 @@ use std::mem;
 use memchr::{memchr, memchr2};
 
 use super::foreign::{self, FirstBytes};
-use super::limits::{InlineReplies, Limits, MAX_ARGS_UNAUTHENTICATED, MAX_BULK_UNAUTHENTICATED};
+use super::limits::{InlineReplies, Limits};
 use super::quote::{self, QuoteError, Tail};
 use super::reply::{Dialect, Reply};
 use super::request::{Request, Span};
@@ -62,7 +62,6 @@ pub(crate) struct Decoder {
     decided: bool,
     /// The connection has sent an array: a quoting slip means that its stream is out of step.
     sent_array: bool,
-    authenticated: bool,
     /// Bytes searched so far: a test holds it linear.
     #[cfg(test)]
     pub(super) searched: usize,
@@ -110,21 +109,19 @@ impl Decoder {
             },
             decided: false,
             sent_array: false,
-            authenticated: true,
             #[cfg(test)]
             searched: 0,
         }
     }
 
-    /// HELLO has made this a RESP connection: from the next request on, lines are split as Redis splits them.
+    /// HELLO has made this a RESP connection. If it has sent an array, lines are split as Redis splits them from the
+    /// next request on. If it has not, HELLO was a line, and the lines behind it are still the text dialect's: so
+    /// chronos-cli sends what a person typed as it is, and gets replies that tell their own length.
     pub(crate) fn switch_to_resp(&mut self) {
         self.decided = true;
-        self.lines = Lines::Redis;
-    }
-
-    /// While a password is owed, only small requests are let in. A new decoder owes none.
-    pub(crate) fn set_authenticated(&mut self, authenticated: bool) {
-        self.authenticated = authenticated;
+        if self.sent_array {
+            self.lines = Lines::Redis;
+        }
     }
 
     /// The next step. `buffer` is all that was received and not consumed; it begins where the last step's `used`
@@ -167,9 +164,6 @@ impl Decoder {
                 // An empty array says nothing; so, in Redis, does one of negative length.
                 Err(_) | Ok(0) => Step::Nothing { used: at },
                 Ok(count) if count > self.limits.max_args => self.out_of_step("invalid multibulk length"),
-                Ok(count) if count > MAX_ARGS_UNAUTHENTICATED && !self.authenticated => {
-                    self.out_of_step("unauthenticated multibulk length")
-                }
                 Ok(left) => self.bulks(buffer, left, at, None, at + 1),
             },
             Number::Incomplete => {
@@ -215,9 +209,6 @@ impl Decoder {
                     };
                     match usize::try_from(len) {
                         Ok(len) if len <= self.limits.max_bulk => {
-                            if len > MAX_BULK_UNAUTHENTICATED && !self.authenticated {
-                                return self.out_of_step("unauthenticated bulk length");
-                            }
                             if len > self.limits.max_request.saturating_sub(body_at) {
                                 return self.out_of_step("too big request");
                             }

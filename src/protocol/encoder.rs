@@ -40,9 +40,8 @@ fn resp(reply: &Reply, version: Resp, out: &mut Vec<u8>) {
         (Reply::Deleted { count, .. }, _) => header(b':', *count, out),
         (Reply::Bulk(bytes), _) => bulk(bytes, out),
         (Reply::Text(text), _) => bulk(text.as_bytes(), out),
-        (Reply::Nil | Reply::NilArray, Resp::Three) => out.extend_from_slice(b"_\r\n"),
+        (Reply::Nil, Resp::Three) => out.extend_from_slice(b"_\r\n"),
         (Reply::Nil, Resp::Two) => out.extend_from_slice(b"$-1\r\n"),
-        (Reply::NilArray, Resp::Two) => out.extend_from_slice(b"*-1\r\n"),
         (Reply::Double(value), Resp::Three) => {
             out.push(b',');
             push_double(*value, out);
@@ -191,7 +190,7 @@ fn text_line(reply: &Reply, out: &mut Vec<u8>) {
         Reply::Double(value) => push_double(*value, out),
         Reply::Bulk(bytes) => push_value(bytes, out),
         Reply::Text(text) | Reply::Lines(text) => push_value(text.as_bytes(), out),
-        Reply::Nil | Reply::NilArray | Reply::Deleted { count: 0, .. } => out.extend_from_slice(b"(nil)"),
+        Reply::Nil | Reply::Deleted { count: 0, .. } => out.extend_from_slice(b"(nil)"),
         Reply::Deleted { count, named } => {
             out.extend_from_slice(b"OK_DELETED");
             if *named != 1 {
@@ -313,7 +312,6 @@ mod tests {
             ("value of bytes", Reply::Bulk(Slice::copy_from(b"\x00\xff\xe2\x82"))),
             ("text", Reply::Text("made on the spot".into())),
             ("nil", Reply::Nil),
-            ("nil array", Reply::NilArray),
             ("empty array", Reply::Array(vec![])),
             ("array", Reply::Array(vec![bulk("a"), Reply::Nil, bulk(""), Reply::Int(7), Reply::error("ERR no")])),
             ("set", Reply::Set(vec![bulk("a b"), bulk("c")])),
@@ -350,7 +348,7 @@ mod tests {
                     ]),
                     Reply::Array(vec![]),
                     Reply::Pairs(vec![(slice("k"), slice("a b")), (slice("[k]"), slice("v"))]),
-                    Reply::NilArray,
+                    Reply::Nil,
                 ]),
             ),
             ("lines", Reply::Lines("# Server\r\nversion:1\r\n\r\n# (odd)\r\n(end)\r\n".into())),
@@ -399,7 +397,7 @@ mod tests {
                     (Reply::Lines(text), Dialect::Resp3, value) => {
                         assert_eq!(value, Value::Verbatim(*b"txt", text.as_bytes().to_vec()));
                     }
-                    (Reply::Nil | Reply::NilArray, _, value) => assert_eq!(value, Value::Nil),
+                    (Reply::Nil, _, value) => assert_eq!(value, Value::Nil),
                     (Reply::Double(double), Dialect::Resp3, value) => assert_eq!(value, Value::Double(*double)),
                     _ => {}
                 }

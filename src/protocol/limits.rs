@@ -38,7 +38,3 @@ pub(crate) enum InlineReplies {
     /// Every line is read and answered as Redis does.
     Resp,
 }
-
-/// What a client may send before its password: enough for any HELLO or AUTH. Redis's bounds.
-pub(crate) const MAX_ARGS_UNAUTHENTICATED: usize = 10;
-pub(crate) const MAX_BULK_UNAUTHENTICATED: usize = 16 << 10;

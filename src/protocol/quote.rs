@@ -113,6 +113,7 @@ pub(crate) fn split_words(line: &[u8], tail: Tail<'_>) -> Result<Vec<Vec<u8>>, Q
     Ok(spans.iter().map(|span| bytes(span).to_vec()).collect())
 }
 
+#[cfg(test)]
 /// What a quoted word stands for; `None` unless `word` is exactly one quoted word.
 pub(crate) fn unquote(word: &[u8]) -> Option<Vec<u8>> {
     let quoted = Quoted::find(word, 0).ok().filter(|quoted| is_quote(word[0]) && quoted.next() == word.len())?;

@@ -29,8 +29,6 @@ pub(crate) enum Reply {
     Text(String),
     /// `$-1`, `_` / `(nil)`
     Nil,
-    /// `*-1`, `_` / `(nil)`
-    NilArray,
     /// RESP array / one line each, then `(n entries)`
     Array(Vec<Reply>),
     /// RESP3 set, RESP2 array / as Array

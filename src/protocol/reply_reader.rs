@@ -135,6 +135,7 @@ impl ReplyReader {
     }
 }
 
+#[cfg(test)]
 /// The first reply in `buffer` and its length: for callers that have all of it, or little.
 pub(crate) fn read_reply(buffer: &[u8]) -> Result<Option<(Value, usize)>, ReplyError> {
     ReplyReader::new().read(buffer)

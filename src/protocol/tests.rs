@@ -344,25 +344,19 @@ fn announced_lengths_allocate_nothing() {
 }
 
 #[test]
-fn hello_switches_to_the_lines_of_redis() {
-    let mut decoder = Decoder::new(Limits::default());
-    let step = decoder.decode(b"HELLO 3\r\n", &tail);
-    assert!(matches!(step, Step::Request { answer_in: Some(Dialect::Text), .. }), "{step:?}");
-    decoder.switch_to_resp();
-    let Step::Request { request, answer_in: None, .. } = decoder.decode(b"SET k a\"b\" c\n", &tail) else { panic!() };
-    assert_eq!(request.args(0).collect::<Vec<_>>(), [&b"SET"[..], b"k", b"ab", b"c"]);
-}
-
-#[test]
-fn before_the_password_only_small_requests_are_let_in() {
-    for (stream, said) in [
-        (&b"*11\r\n"[..], "ERR Protocol error: unauthenticated multibulk length"),
-        (b"*2\r\n$4\r\nAUTH\r\n$16385\r\n", "ERR Protocol error: unauthenticated bulk length"),
-    ] {
+fn hello_in_an_array_switches_to_the_lines_of_redis_and_on_a_line_keeps_those_of_text() {
+    let words = |hello: &[u8]| {
         let mut decoder = Decoder::new(Limits::default());
-        decoder.set_authenticated(false);
-        let step = decoder.decode(stream, &tail);
-        assert!(matches!(&step, Step::Broken { reply, .. } if error_text(reply) == said), "{step:?}");
-        assert!(matches!(Decoder::new(Limits::default()).decode(stream, &tail), Step::Incomplete { .. }));
-    }
+        let step = decoder.decode(b"PING x\r\n", &tail);
+        assert!(matches!(step, Step::Request { answer_in: Some(Dialect::Text), .. }), "{step:?}");
+        let step = decoder.decode(hello, &tail);
+        assert!(matches!(step, Step::Request { answer_in: None, .. }), "{step:?}");
+        decoder.switch_to_resp();
+        let Step::Request { request, answer_in: None, .. } = decoder.decode(b"SET k a\"b\" c\n", &tail) else {
+            panic!()
+        };
+        request.args(0).map(<[u8]>::to_vec).collect::<Vec<_>>()
+    };
+    assert_eq!(words(b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n"), [&b"SET"[..], b"k", b"ab", b"c"]);
+    assert_eq!(words(b"HELLO 3\r\n"), [&b"SET"[..], b"k", b"a\"b\" c"]);
 }

@@ -93,11 +93,6 @@ impl Filter {
         };
         Ok(Filter { lines: lines.iter().map(line).collect(), probes })
     }
-
-    /// The size in memory.
-    pub(super) fn bytes(&self) -> usize {
-        self.lines.len() * LINE_BYTES
-    }
 }
 
 /// The number of probes with the fewest false positives for a blocked filter: a little under `bits * ln 2`, because

@@ -129,11 +129,6 @@ impl Index {
     pub(super) fn block_at(&self, cut: &Cut) -> usize {
         self.partition(|separator, _| !cut.precedes(separator))
     }
-
-    /// The size in memory.
-    pub(super) fn bytes(&self) -> usize {
-        self.keys.len() + self.blocks.len() * size_of::<IndexEntry>()
-    }
 }
 
 #[cfg(test)]

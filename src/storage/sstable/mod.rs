@@ -39,7 +39,6 @@ pub(crate) use dump::dump;
 pub(crate) use iter::{Backward, Forward};
 pub use options::Compression;
 pub(crate) use options::TableOptions;
-pub(crate) use properties::Properties;
 pub(crate) use reader::{ReadMode, Table};
 pub(crate) use writer::{TableMeta, TableWriter};
 

@@ -91,17 +91,6 @@ impl Table {
         &self.properties
     }
 
-    /// What the open table keeps in memory besides cached blocks.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        size_of::<Table>() + self.filter.bytes() + self.index.bytes()
-    }
-
-    /// `false`: surely no entry has a key with this hash.
-    #[inline]
-    pub(crate) fn may_contain(&self, hash: KeyHash) -> bool {
-        self.filter.may_contain(hash)
-    }
-
     /// The newest version of `key` that is not newer than `as_of`; `hash` is the hash of `key`. Touches at most one
     /// data block.
     pub(crate) fn get(&self, key: &[u8], as_of: SeqNo, hash: KeyHash) -> Result<Option<Version>> {

@@ -105,11 +105,6 @@ impl TableWriter {
         self.output.position() + (self.block.len() + self.index.len() + filter + FOOTER_BYTES) as u64
     }
 
-    /// How many entries were added.
-    pub(crate) fn entries(&self) -> u64 {
-        self.properties.entries
-    }
-
     /// Writes what is left and syncs the file.
     pub(crate) fn finish(mut self) -> Result<TableMeta> {
         if !self.block.is_empty() {

@@ -137,7 +137,7 @@ fn a_large_value_has_a_block_of_its_own() {
 #[test]
 fn a_table_without_entries_is_a_table() {
     let (file, meta) = build(&[], TABLE, TableOptions::default());
-    assert_eq!(meta.properties, super::super::Properties::default());
+    assert_eq!(meta.properties, super::super::properties::Properties::default());
     let table = open(&file).unwrap();
     assert_eq!(get(&table, b"a", u64::MAX).unwrap(), None);
     assert_eq!(forward(&table, Bound::Unbounded, ReadMode::Cached).unwrap(), []);
