@@ -1,0 +1,86 @@
+//! The real server as a process that can be killed.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A server that is ready.
+pub struct Server {
+    process: Process,
+    pub addr: String,
+    /// What it had logged when it was ready.
+    pub log: String,
+    rest: Option<JoinHandle<String>>,
+}
+
+/// Killed when dropped, so that a failed test leaves nothing behind.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Process {
+    fn start(dir: &Path, flags: &[&str]) -> (Process, BufReader<ChildStderr>) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chronos-server"));
+        command.args(["--port", "0", "--dir"]).arg(dir).args(flags);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        (Process(child), stderr)
+    }
+}
+
+impl Server {
+    /// Starts it on `dir`. After whatever has happened there it must become ready by itself.
+    pub fn start(dir: &Path, flags: &[&str]) -> Server {
+        let (process, mut stderr) = Process::start(dir, flags);
+        let mut log = String::new();
+        let addr = loop {
+            let from = log.len();
+            assert!(stderr.read_line(&mut log).unwrap() > 0, "the server did not start:\n{log}");
+            if let Some((_, addr)) = log[from..].split_once("addr=").filter(|_| log[from..].contains("ready")) {
+                break addr.split(' ').next().unwrap().to_owned();
+            }
+        };
+        let rest = thread::spawn(move || {
+            let mut rest = String::new();
+            stderr.read_to_string(&mut rest).unwrap();
+            rest
+        });
+        Server { process, addr, log, rest: Some(rest) }
+    }
+
+    /// How many changes it took from the log when it started.
+    pub fn replayed(&self) -> u64 {
+        let line = self.log.lines().find(|line| line.contains("recovered")).expect("it says what it recovered");
+        line.split_once("changes=").unwrap().1.split(' ').next().unwrap().parse().unwrap()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process.0), signal).unwrap();
+    }
+
+    /// Waits for the end, after a signal: how it ended, and all that it logged.
+    pub fn wait(mut self) -> (ExitStatus, String) {
+        let log = self.log + &self.rest.take().unwrap().join().unwrap();
+        let status = self.process.0.wait().unwrap();
+        assert!(!log.contains("ERROR") && !log.contains("internal error"), "{log}");
+        (status, log)
+    }
+}
+
+/// Starts a server and kills it after `time`, wherever in its recovery it then is.
+pub fn kill_while_starting(dir: &Path, flags: &[&str], time: Duration) {
+    let (mut process, _stderr) = Process::start(dir, flags);
+    // A random moment is no event that could be awaited.
+    thread::sleep(time);
+    assert!(process.0.try_wait().unwrap().is_none(), "it ended by itself");
+}
