@@ -8,6 +8,7 @@
 
 mod common;
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -49,6 +50,39 @@ fn random_fault(rng: &mut Rng) -> Fault {
     }
 }
 
+/// A batch that was sent, and which calls to the disk were made until it was answered.
+struct Sent {
+    batch: Vec<common::Change>,
+    calls: Range<usize>,
+    acknowledged: bool,
+}
+
+/// That a power cut after call `at` left what it may leave.
+fn check_power_cut(disk: &SimFs, sent: &[Sent], at: usize, seed: u64, policy: &CrashPolicy) {
+    let mut model = Model::new();
+    // The group that the log failed with, and the one that was on its way.
+    let mut maybe: Option<&Sent> = None;
+    for sent in sent.iter().take_while(|sent| sent.calls.start <= at) {
+        if sent.acknowledged && sent.calls.end <= at {
+            apply(&mut model, &sent.batch);
+            maybe = None;
+        } else if maybe.is_none() || sent.acknowledged {
+            maybe = Some(sent);
+        }
+    }
+    let mut with_it = model.clone();
+    if let Some(sent) = maybe {
+        apply(&mut with_it, &sent.batch);
+    }
+    let image = disk.image(at, policy);
+    let db = tiny_options(seed).open_on(Arc::new(image)).expect("it must open");
+    let found = contents(&db).unwrap();
+    assert!(
+        found == model || found == with_it,
+        "power cut after call {at} with {policy:?}: {found:?}\nmodel {model:?}"
+    );
+}
+
 fn run(seed: u64) {
     let mut rng = Rng::new(seed);
     let disk = SimFs::new();
@@ -61,12 +95,18 @@ fn run(seed: u64) {
     // Refused since writes last worked: a crash before the log is closed behind them may bring them back.
     let mut in_doubt: Vec<Vec<common::Change>> = Vec::new();
     let mut healed_refusals = 0;
+    let mut sent: Vec<Sent> = Vec::new();
+    let opened = disk.calls();
     for number in 0..BATCHES {
         if number == heal_at {
             disk.heal();
         }
         let batch = random_batch(&mut rng, KEYS);
-        match db.write(&encode(&batch)) {
+        let before = disk.calls();
+        let result = db.write(&encode(&batch));
+        let acknowledged = result.is_ok();
+        sent.push(Sent { batch: batch.clone(), calls: before..disk.calls(), acknowledged });
+        match result {
             Ok(_) => {
                 apply(&mut model, &batch);
                 in_doubt.clear();
@@ -89,6 +129,10 @@ fn run(seed: u64) {
     }
     assert!(healed_refusals <= 1, "writes resume with the first step after the disk has recovered");
 
+    for _ in 0..2 {
+        let at = opened + rng.below((disk.calls() - opened) as u64 + 1) as usize;
+        check_power_cut(&disk, &sent, at, seed, &CrashPolicy::Random { seed: rng.next_u64() });
+    }
     let crashed = disk.image(disk.calls(), &CrashPolicy::Random { seed: rng.next_u64() });
     let found = contents(&open(&crashed).expect("it must open")).unwrap();
     let mut with_doubt = model.clone();
