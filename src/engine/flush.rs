@@ -18,6 +18,7 @@ pub(crate) const MAX_SEALED: usize = 3;
 impl Shared {
     /// Flushes the oldest sealed memtable if there is one that may be. Whether it did.
     pub(crate) fn flush_oldest(&self) -> Result<bool> {
+        let _turn = self.flushing.lock();
         let state = self.state();
         let Some(oldest) = state.sealed.first().filter(|oldest| oldest.last_seq <= self.commit.durable()) else {
             return Ok(false);

@@ -107,6 +107,8 @@ pub(crate) struct Shared {
     pub(crate) progress: Mutex<Progress>,
     pub(crate) progressed: Condvar,
     pub(crate) stopping: AtomicBool,
+    /// One flush at a time, and none while somebody needs the memtables to stay what they are. Outermost of all locks.
+    pub(crate) flushing: Mutex<()>,
     /// One compaction at a time: `COMPACT` and the compaction thread take turns.
     pub(crate) compacting: Mutex<()>,
 }
@@ -161,6 +163,7 @@ impl Shared {
             progress: Mutex::default(),
             progressed: Condvar::new(),
             stopping: AtomicBool::new(false),
+            flushing: Mutex::new(()),
             compacting: Mutex::new(()),
         }
     }
