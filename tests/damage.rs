@@ -3,6 +3,8 @@
 //! says which file is damaged and where. It never panics, and it never answers with less than was acknowledged; the one
 //! thing that a log cannot tell from a torn write is rot in its very last group, before a marker says that it was durable.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

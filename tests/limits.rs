@@ -1,5 +1,7 @@
 //! What must stay bounded, and what is allowed at the edges.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod common;
 
 use std::sync::Arc;

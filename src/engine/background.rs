@@ -17,16 +17,19 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// How much the compaction thread gives way to others (a nice value): clients wait for the log, not for compaction.
 const COMPACTION_NICE: i32 = 10;
 
+/// What a thread does until the database is closed.
+type Work = fn(&Shared);
+
 /// Starts the threads.
 pub(crate) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
-    let spawn = |name: &str, run: fn(&Shared)| {
+    let spawn = |name: &str, run: Work| {
         let shared = shared.clone();
         std::thread::Builder::new()
             .name(format!("chronos-{name}"))
             .spawn(move || run(&shared))
             .map_err(|source| Error::Io { file: "a background thread".to_owned(), what: "start", source })
     };
-    let work: [(&str, fn(&Shared)); 4] = [
+    let work: [(&str, Work); 4] = [
         ("log", Shared::run_log),
         ("segments", |shared| {
             run_jobs(shared, &shared.commit.segment_work, Job::Segment, || shared.prepare_segment().map(|()| false));

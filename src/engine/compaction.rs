@@ -243,3 +243,120 @@ impl<'a> Below<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::version::TableSource;
+    use crate::fs::SimFs;
+    use crate::storage::BlockCache;
+    use crate::storage::manifest::TableMeta;
+    use crate::storage::names::FileNumber;
+
+    /// A tree in words: a line a level, `1: a-f*100 g-p` are two tables, the first of 100 bytes, the other of 10. Behind a
+    /// table: `!` it has tombstones, `@7` its oldest change.
+    fn tree(text: &str) -> Version {
+        let fs = Arc::new(SimFs::new());
+        let source = Arc::new(TableSource { fs, cache: Arc::new(BlockCache::with_capacity(0)) });
+        let mut edit = Vec::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (level, tables) = line.split_once(':').unwrap();
+            for word in tables.split_whitespace() {
+                let (word, first_seq) =
+                    word.split_once('@').map_or((word, 1), |(word, at)| (word, at.parse().unwrap()));
+                let (word, tombstones) = word.strip_suffix('!').map_or((word, 0), |word| (word, 1));
+                let (range, size) =
+                    word.split_once('*').map_or((word, 10), |(range, size)| (range, size.parse().unwrap()));
+                let (smallest, largest) = range.split_once('-').unwrap();
+                let number = edit.len() as u64 + 1;
+                let table = TableMeta {
+                    number: FileNumber(number),
+                    size,
+                    entries: 1,
+                    tombstones,
+                    older: 0,
+                    first_seq: SeqNo(first_seq),
+                    last_seq: SeqNo(100 - number),
+                    earliest_expiry: None,
+                    smallest: smallest.as_bytes().to_vec().into(),
+                    largest: largest.as_bytes().to_vec().into(),
+                };
+                edit.push(Change::AddTable { level: level.parse().unwrap(), table });
+            }
+        }
+        Version::default().edited(&edit, &source).unwrap()
+    }
+
+    fn told(task: &Task) -> String {
+        let name = |table: &Arc<TableHandle>| {
+            format!("{}-{}", table.meta.smallest.escape_ascii(), table.meta.largest.escape_ascii())
+        };
+        let names = |tables: &[Arc<TableHandle>]| tables.iter().map(name).collect::<Vec<_>>().join(" ");
+        let what = if task.is_move() { "move" } else { "merge" };
+        format!("{what} {} of {} into {} with [{}]", names(&task.inputs), task.level, task.target, names(&task.overlap))
+    }
+
+    /// Level 1 may have 100 bytes, level 2 1,000.
+    fn picked(text: &str) -> String {
+        let options = Options::new().level_bytes(100);
+        pick(&tree(text), &options).map_or("nothing".to_owned(), |task| told(&task))
+    }
+
+    #[test]
+    fn the_level_that_is_furthest_over_its_limit_gives_what_drags_least_along() {
+        for (tree, expected) in [
+            ("", "nothing"),
+            ("0: a-z a-z a-z", "nothing"),
+            ("0: a-c d-f a-z k-z", "merge a-c d-f a-z k-z of 0 into 1 with []"),
+            ("0: c-d c-d c-d c-f\n1: a-b c-c e-k m-z", "merge c-d c-d c-d c-f of 0 into 1 with [c-c e-k]"),
+            // Exactly at the limit is not over it.
+            ("1: a-c*50 d-f*50", "nothing"),
+            ("1: a-c*50 d-f*51", "move a-c of 1 into 2 with []"),
+            // Nothing below the second: it only moves.
+            ("1: a-c*60 d-f*60\n2: b-c*10", "move d-f of 1 into 2 with []"),
+            // Per byte of its own the large one drags fewer bytes along.
+            ("1: a-c*20 d-f*100\n2: a-b*40 e-g*50", "merge d-f of 1 into 2 with [e-g]"),
+            // Level 0 at one and a half, level 1 at two of its limit, level 2 below its own.
+            ("0: a-b a-b a-b a-b a-b a-b\n1: a-c*200\n2: a-z*900", "merge a-c of 1 into 2 with [a-z]"),
+            (
+                "0: a-b a-b a-b a-b a-b a-b\n1: a-c*150\n2: a-z*900",
+                "merge a-b a-b a-b a-b a-b a-b of 0 into 1 with [a-c]",
+            ),
+            ("2: a-c*1001", "move a-c of 2 into 3 with []"),
+            // The deepest level has no limit.
+            ("6: a-c*281474976710656", "nothing"),
+        ] {
+            assert_eq!(picked(tree), expected, "{tree}");
+        }
+    }
+
+    #[test]
+    fn compacting_everything_takes_all_of_level_0_and_of_others_one_table_at_a_time() {
+        let version = tree("0: a-c k-z\n1: b-d e-f\n2: c-e");
+        let from = |level| pick_from(&version, level).map_or("nothing".to_owned(), |task| told(&task));
+        assert_eq!(from(0), "merge a-c k-z of 0 into 1 with [b-d e-f]");
+        assert_eq!(from(1), "merge b-d of 1 into 2 with [c-e]");
+        assert_eq!(from(2), "move c-e of 2 into 3 with []");
+        assert_eq!(from(3), "nothing");
+    }
+
+    #[test]
+    fn garbage_is_what_a_rewrite_of_the_deepest_level_would_drop() {
+        let garbage = |tree_text, floor| -> Vec<String> {
+            pick_garbage(&tree(tree_text), SeqNo(floor), 0).iter().map(told).collect()
+        };
+        let text = "1: a-c! d-f\n2: a-c! d-f g-h!@50";
+        assert_eq!(garbage(text, 20), ["merge a-c of 2 into 2 with []"], "the other is still readable");
+        assert_eq!(garbage(text, 50).len(), 2);
+        assert!(garbage("0: a-c!", 50).is_empty(), "level 0 is merged down first");
+    }
+
+    #[test]
+    fn a_key_is_looked_for_in_the_levels_below_the_target_only() {
+        let version = tree("0: a-z\n1: a-z\n2: b-d k-m\n3: c-e\n5: x-y");
+        let task = pick_from(&version, 0).unwrap();
+        let mut below = Below::new(&version, &task);
+        let empty: String = ('a'..='z').filter(|key| below.is_empty_at(&[*key as u8])).collect();
+        assert_eq!(empty, "afghijnopqrstuvwz");
+    }
+}

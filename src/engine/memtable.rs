@@ -286,3 +286,7 @@ fn is_empty_range(lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "memtable_tests.rs"]
+mod tests;

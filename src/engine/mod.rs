@@ -24,6 +24,8 @@ mod shared;
 mod snapshot;
 mod sources;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod transact;
 mod version;
 

@@ -4,6 +4,8 @@
 mod cache;
 mod entry;
 mod error;
+#[cfg(test)]
+mod golden;
 pub(crate) mod log;
 pub(crate) mod manifest;
 pub(crate) mod names;

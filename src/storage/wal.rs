@@ -205,3 +205,100 @@ impl<'a> SegmentReader<'a> {
         Ok(Some(Group { offset: record.offset, position, batches: cursor.rest() }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::SimFs;
+    use crate::storage::golden::{golden, hex, unhex};
+
+    const NUMBER: FileNumber = FileNumber(7);
+    const NAME: &str = "000007.wal";
+
+    fn group(segment: &mut SegmentWriter, batches: &[u8], position: Position) {
+        let mut buffer = vec![0; GROUP_PREFIX_LEN];
+        buffer.extend_from_slice(batches);
+        segment.write_group(&mut buffer, position).unwrap();
+    }
+
+    fn position(first: u64, watermark: u64) -> Position {
+        Position { first: SeqNo(first), watermark: SeqNo(watermark), time_ms: 1_767_225_600_000 + first }
+    }
+
+    const PUT_AND_DELETE: &[u8] = b"\x01\x03key\x05value\x03\x04gone";
+    const EXPIRING: &[u8] = b"\x02\x07session\x00\xa4\x86\x77\x9b\x01\x00\x00\x05token";
+
+    /// Two groups and a marker, in a segment that is filled ahead.
+    fn segment() -> Vec<u8> {
+        let fs = SimFs::new();
+        let mut segment = SegmentWriter::create(&fs, NUMBER, 0x0123_4567_89ab_cdef, 240).unwrap();
+        assert!(segment.is_empty() && segment.fits(208) && !segment.fits(209));
+        group(&mut segment, PUT_AND_DELETE, position(101, 100));
+        group(&mut segment, EXPIRING, position(103, 102));
+        segment.write_marker(position(104, 103)).unwrap();
+        fs.read_file(NAME).unwrap()
+    }
+
+    #[test]
+    fn the_format_is_what_it_was() {
+        let text = hex(&segment());
+        let golden = golden("wal.hex", &text);
+        assert_eq!(text, golden, "the format has changed: raise the log's VERSION and keep reading the old one");
+        let bytes = unhex(&golden);
+        let mut reader = SegmentReader::open(NUMBER, &bytes).unwrap();
+        for (batches, position) in
+            [(PUT_AND_DELETE, position(101, 100)), (EXPIRING, position(103, 102)), (&b""[..], position(104, 103))]
+        {
+            let group = reader.next().unwrap().unwrap();
+            assert_eq!((group.batches, group.position), (batches, position));
+        }
+        assert_eq!(reader.next().unwrap(), None);
+        assert!(reader.at_blank_end());
+        assert_eq!(bytes.len(), 240);
+    }
+
+    /// A record of a kind that only a newer Chronos knows.
+    fn with_kind(kind: u8) -> Vec<u8> {
+        let fs = SimFs::new();
+        let mut segment = SegmentWriter::create(&fs, NUMBER, 1, 0).unwrap();
+        segment.write(kind, &mut [0; GROUP_PREFIX_LEN], position(1, 0)).unwrap();
+        group(&mut segment, PUT_AND_DELETE, position(1, 0));
+        fs.read_file(NAME).unwrap()
+    }
+
+    #[test]
+    fn unknown_kinds_are_skipped_or_refused_as_they_ask_for() {
+        let bytes = with_kind(SKIPPABLE | 9);
+        let mut reader = SegmentReader::open(NUMBER, &bytes).unwrap();
+        assert_eq!(reader.next().unwrap().unwrap().batches, PUT_AND_DELETE);
+        let bytes = with_kind(9);
+        let mut reader = SegmentReader::open(NUMBER, &bytes).unwrap();
+        assert!(matches!(reader.next(), Err(Error::Corrupt { offset: 32, .. })));
+    }
+
+    #[test]
+    fn a_record_behind_damage_tells_what_was_durable() {
+        let mut bytes = segment();
+        bytes[32 + 20] ^= 1;
+        let mut reader = SegmentReader::open(NUMBER, &bytes).unwrap();
+        assert_eq!(reader.next().unwrap(), None);
+        assert_eq!(reader.offset(), 32);
+        assert!(!reader.at_blank_end());
+        let second = 32 + (GROUP_PREFIX_LEN + PUT_AND_DELETE.len()) as u64;
+        assert_eq!(reader.later_that_covers(SeqNo(101)), Some(second));
+        assert_eq!(reader.later_that_covers(SeqNo(103)), Some(second + (GROUP_PREFIX_LEN + EXPIRING.len()) as u64));
+        assert_eq!(reader.later_that_covers(SeqNo(104)), None);
+    }
+
+    #[test]
+    fn positions_that_cannot_be_are_damage() {
+        for (first, watermark) in [(0, 0), (u64::MAX, 0), (1, u64::MAX)] {
+            let fs = SimFs::new();
+            let mut segment = SegmentWriter::create(&fs, NUMBER, 1, 0).unwrap();
+            let position = Position { first: SeqNo(first), watermark: SeqNo(watermark), time_ms: 0 };
+            group(&mut segment, PUT_AND_DELETE, position);
+            let bytes = fs.read_file(NAME).unwrap();
+            assert!(SegmentReader::open(NUMBER, &bytes).unwrap().next().is_err(), "{first} {watermark}");
+        }
+    }
+}

@@ -1,9 +1,7 @@
-//! Fixed tables whose bytes lie in `tests/golden/`: a change of the format shows here. With
-//! `UPDATE_GOLDEN=1` the files are written anew.
-
-use std::path::PathBuf;
+//! Fixed tables whose bytes lie in `tests/golden/`: a change of the format shows here.
 
 use super::*;
+use crate::storage::golden::{golden as check, hex, unhex};
 use crate::storage::sstable::dump;
 
 /// Two data blocks, the first with two restart points.
@@ -24,31 +22,6 @@ fn entries() -> Vec<Entry> {
     ]);
     sort(&mut entries);
     entries
-}
-
-/// Compares with the file in `tests/golden/`, or writes it when told to.
-fn check(name: &str, text: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, text).unwrap();
-    }
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let line = |(n, chunk): (usize, &[u8])| {
-        let digits: Vec<String> = chunk.iter().map(|byte| format!("{byte:02x}")).collect();
-        let shown: String =
-            chunk.iter().map(|&byte| if byte.is_ascii_graphic() { char::from(byte) } else { '.' }).collect();
-        format!("{:06x}  {:<47}  {shown}\n", n * 16, digits.join(" "))
-    };
-    bytes.chunks(16).enumerate().map(line).collect()
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let digits = |line: &str| line[8..55].split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    text.lines().flat_map(digits).map(|byte| u8::from_str_radix(&byte, 16).unwrap()).collect()
 }
 
 fn assert_holds(table: &Arc<Table>, entries: &[Entry]) {
