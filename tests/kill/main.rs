@@ -9,7 +9,7 @@
 //! `CHRONOS_KILL_CYCLES=1000 CHRONOS_SEED=7 cargo test --release --test kill` goes further or replays the choices (not
 //! the moments: those are the machine's).
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)] // A test may.
+#![allow(clippy::unwrap_used)] // A test may.
 
 mod audit;
 mod client;
