@@ -355,6 +355,28 @@ fn sigterm_under_load_ends_cleanly_and_every_reply_sent_is_whole() {
 }
 
 #[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut server = Server::start(&[]);
+    let mut set = b"SET big ".to_vec();
+    set.resize(1 << 20, b'x');
+    set.push(b'\n');
+    assert_eq!(text(&server.converse(&set)), "OK\n");
+    // More than all buffers on the way hold: the orderly end has to wait for this client.
+    let mut deaf = server.connect();
+    deaf.write_all(&b"GET big\n".repeat(100)).unwrap();
+    deaf.read_exact(&mut [0; 1]).unwrap();
+    server.signal(Signal::TERM);
+    let mut line = String::new();
+    while !line.contains("shutting down") {
+        line.clear();
+        assert!(server.stderr.as_mut().unwrap().read_line(&mut line).unwrap() > 0);
+    }
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(130), "{log}");
+}
+
+#[test]
 fn shutdown_by_command_and_idle_clients_do_not_hold_it_up() {
     let server = Server::start(&[]);
     let mut idle = server.connect();

@@ -1,6 +1,6 @@
 //! The LSM tree. Knows keys, values, sequence numbers and files; knows nothing of Redis.
 //!
-//! Read in this order: [`batch`] (what is written), `memtable`, `commit` (how writes become visible and durable),
+//! Read in this order: `batch` (what is written), `memtable`, `commit` (how writes become visible and durable),
 //! `shared` (what readers see), `snapshot` and `merge` (ranges), `flush`, `compaction`, `recovery`, and [`Db`], which
 //! puts them together.
 

@@ -32,7 +32,7 @@ use super::{Error, Result, SeqNo};
 use crate::fs::Fs;
 use crate::storage::names::{FileName, FileNumber};
 use crate::storage::wal::{SegmentReader, SegmentWriter};
-use crate::storage::{BlockCache, manifest, read_whole};
+use crate::storage::{BlockCache, manifest, read_into, read_whole};
 
 /// What replaying the log has come to.
 struct Replay {
@@ -163,15 +163,16 @@ impl Replay {
         // A tail that was dropped, to be judged by what follows.
         let mut torn: Option<(FileNumber, u64)> = None;
         let mut gap_allowed = true;
+        let mut bytes = Vec::new();
         for (&number, &listed) in &replayed.segments {
             let name = FileName::Wal(number).to_string();
-            let bytes = match read_whole(fs, &name) {
-                Ok(bytes) => bytes,
+            match read_into(fs, &name, &mut bytes) {
+                Ok(()) => {}
                 Err(crate::storage::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                     return Err(missing(FileName::Wal(number)));
                 }
                 Err(error) => return Err(error.into()),
-            };
+            }
             let corrupt = |what: String, offset| Error::Corrupt { file: name.clone(), what, offset };
             let mut reader = SegmentReader::open(number, &bytes)?;
             let closed = match listed {

@@ -12,8 +12,9 @@ use rustix::net::{RecvFlags, recv};
 use super::limits::KEEP_BYTES;
 
 /// How often a thread looks for more before it lets the kernel put it to sleep, giving way to others between looks.
-/// Under load the next request is there before the tries are used up, and nobody sleeps or is woken: measured with 50
-/// clients on 2 cores, 20 tries gave 1.7 times the requests of none. See also `tries`.
+/// Under load the next request is there before the tries are used up, and nobody sleeps or is woken. Measured with
+/// `redis-benchmark -c 50 -t get` on 2 cores (median of 7 runs in turn): 55 k requests/s with 1 try, 62 k with 10, 77 k
+/// with 20, 81 k with 40 and 80 k with 100; Redis 70 k to 81 k beside it, its client being the bottleneck by then.
 const TRIES: u32 = 20;
 
 /// Reads are at most this large unless a single request is larger: it takes in any pipeline at once and stays within a

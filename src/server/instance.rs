@@ -101,10 +101,16 @@ impl Server {
             shutdown.clone(),
             max_clients,
         );
-        let threads = Threads {
-            drainer: drainer.start()?,
-            expiry: expiry::start(house.clone(), shutdown.clone())?,
-            listener: listener.start()?,
+        let drainer_thread = drainer.start()?;
+        let others = expiry::start(house.clone(), shutdown.clone()).and_then(|expiry| Ok((expiry, listener.start()?)));
+        let threads = match others {
+            Ok((expiry, listener)) => Threads { listener, expiry, drainer: drainer_thread },
+            Err(error) => {
+                // What has begun must not outlive the attempt.
+                shutdown.request();
+                drainer.stop();
+                return Err(error.into());
+            }
         };
         let Config { dir, durability, .. } = config;
         Ok(Server { addr, house, clients, drainer, shutdown, dir, durability, threads: Some(threads) })

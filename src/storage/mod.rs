@@ -31,11 +31,18 @@ pub(crate) fn give_up(fs: &dyn Fs, name: &str) {
 
 /// All bytes of a file.
 pub(crate) fn read_whole(fs: &dyn Fs, name: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    read_into(fs, name, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// All bytes of a file in the place of what `bytes` held: its memory serves for file after file.
+pub(crate) fn read_into(fs: &dyn Fs, name: &str, bytes: &mut Vec<u8>) -> Result<()> {
     let file = fs.open(name).map_err(Error::io(name, "open"))?;
     let len = file.len().map_err(Error::io(name, "read the length"))?;
     // The length of a real file, not a number that its bytes ask for.
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
-    let read = file.read_at(&mut bytes, 0).map_err(Error::io(name, "read"))?;
+    bytes.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
+    let read = file.read_at(bytes, 0).map_err(Error::io(name, "read"))?;
     bytes.truncate(read);
-    Ok(bytes)
+    Ok(())
 }

@@ -9,7 +9,7 @@
 //! `CHRONOS_KILL_CYCLES=1000 CHRONOS_SEED=7 cargo test --release --test kill` goes further or replays the choices (not
 //! the moments: those are the machine's).
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)] // A test may.
+#![allow(clippy::unwrap_used)] // A test may.
 
 mod audit;
 mod client;
@@ -244,7 +244,7 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
     assert_eq!(totals.lost, 0);
     if cycles >= CYCLES {
         // Else this would have tested little.
-        assert!(totals.unacknowledged > 0 && totals.flushes > 0 && totals.compactions > 0 && totals.terminated > 0);
+        assert!(totals.unacknowledged > 0 && totals.flushes > 0 && totals.compactions > 0);
     }
 }
 
