@@ -1,4 +1,4 @@
-//! Golden files: bytes that must stay what they are, as hex dumps in `tests/golden/`. With `CHRONOS_REGENERATE=1` they
+//! Golden files: bytes that must stay what they are, as hex dumps in `tests/golden/`. With `UPDATE_GOLDEN=1` they
 //! are written anew; read the difference before you commit it.
 
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// What the file in `tests/golden/` says, after it was written if that was asked for.
 pub(crate) fn golden(name: &str, text: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("CHRONOS_REGENERATE").is_some() {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
     }
