@@ -28,14 +28,14 @@ impl Shared {
         // The whole memtable goes into one table: the tables of level 0 are told apart by their positions.
         let mut output = TableOutput::new(self, u64::MAX);
         let mut last_key: Vec<u8> = Vec::new();
-        oldest.memtable.for_each(|key, version| {
+        oldest.memtable.for_each(|key, seq, kind, value| {
             if *key != *last_key {
                 last_key.clear();
                 last_key.extend_from_slice(key);
                 keep.next_key();
             }
-            match keep.version(version.seq, version.kind, || false) {
-                Some(kind) => output.add(key, version.seq, kind, value_of(kind, &version.value)),
+            match keep.version(seq, kind, || false) {
+                Some(kind) => output.add(key, seq, kind, value_of(kind, value)),
                 None => Ok(()),
             }
         })?;

@@ -1,66 +1,70 @@
-//! The memtable: the newest versions of recently written keys, in a `HashMap` behind a `parking_lot::RwLock`.
+//! The memtable: the newest versions of recently written keys, in a hash table behind a `parking_lot::RwLock`.
 //!
-//! A key leads to its newest version, and that to the next older one while somebody may still read it (the *retention
+//! A key leads to its newest version, and that to the older ones while somebody may still read them (the *retention
 //! floor*, see [`super::retention`]). Point reads and writes cost one hash look-up; the order of keys is known only
 //! where a range scan asked for it:
 //!
 //! - an active memtable keeps an ordered index of its keys from its first range scan on ([`Memtable::keep_order`]);
 //! - a sealed one never gains a key, so it is sorted once, when first asked.
 //!
+//! The table is `hashbrown`'s, on which the standard `HashMap` is built, because its slots can be as small as a hash and
+//! the place of a [`super::records`] record: what a look-up touches of it is two cache lines, and one for the record.
+//!
 //! The lock is held for single look-ups, for applying one batch, or for one short step of a scan; never over I/O.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
+use std::hash::BuildHasher;
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use foldhash::quality::RandomState;
-use parking_lot::RwLock;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use parking_lot::{Mutex, RwLock};
 
 use super::SeqNo;
 use super::batch::{Op, Ops};
+use super::records::{At, Chain, Records, Stored};
 use crate::codec::Slice;
 use crate::storage::{Kind, Version};
 
-/// What an entry costs besides its key and value: hash table slot, version, and the headers of two allocations.
-/// An estimate; it only decides when a memtable is full.
-const ENTRY_OVERHEAD: usize = 120;
+/// What a key costs besides its records: a slot of a hash table that is between half full and full, and its share of
+/// what the table grows by.
+const SLOT_BYTES: usize = 24;
 
-/// A key as the memtable shares it between its hash table and its order.
+/// What a list of older versions costs besides their records.
+const CHAIN_BYTES: usize = size_of::<VecDeque<At>>() + 4 * size_of::<At>();
+
+/// A key in the order of an active memtable.
 type Key = Arc<[u8]>;
 
-/// A key's newest version and the older ones that may still be read, oldest first: a long-lived snapshot may keep many,
-/// and neither adding nor dropping one may then cost more than one.
-#[derive(Debug)]
-struct Versions {
-    newest: Version,
-    older: VecDeque<Version>,
+/// A key: its hash, and where its newest version is.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    hash: u32,
+    newest: At,
 }
 
-impl Versions {
-    fn at(&self, as_of: SeqNo) -> Option<&Version> {
-        if self.newest.seq <= as_of {
-            return Some(&self.newest);
-        }
-        let readable = self.older.partition_point(|version| version.seq <= as_of);
-        self.older.get(readable.checked_sub(1)?)
-    }
-
-    fn newest_first(&self) -> impl Iterator<Item = &Version> {
-        std::iter::once(&self.newest).chain(self.older.iter().rev())
-    }
+/// What the hash table is given: half a hash, twice, since it takes its bits from both ends.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) | u64::from(hash) << 32
 }
 
 #[derive(Debug, Default)]
 struct Map {
-    keys: HashMap<Key, Versions, RandomState>,
+    slots: HashTable<Slot>,
+    records: Records,
+    /// For keys that were overwritten: the older versions that may still be read, oldest first. A long-lived snapshot
+    /// may keep many, and neither adding nor dropping one may then cost more than one.
+    chains: Vec<VecDeque<At>>,
     order: Option<BTreeSet<Key>>,
 }
 
 /// An entry of a scan: a key and one of its versions.
 #[derive(Clone, Debug)]
 pub(crate) struct MemEntry {
-    pub(crate) key: Arc<[u8]>,
+    pub(crate) key: Slice,
     pub(crate) version: Version,
 }
 
@@ -68,10 +72,12 @@ pub(crate) struct MemEntry {
 #[derive(Debug, Default)]
 pub(crate) struct Memtable {
     map: RwLock<Map>,
+    hasher: RandomState,
     bytes: AtomicUsize,
     scanned: AtomicBool,
-    /// All keys in order, made once after the memtable was sealed.
-    sorted: OnceLock<Vec<Key>>,
+    /// The newest versions in the order of their keys, made once after the memtable was sealed. Locked under the map's
+    /// lock, read or write.
+    sorted: Mutex<Option<Arc<[At]>>>,
 }
 
 impl Memtable {
@@ -87,11 +93,15 @@ impl Memtable {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.map.read().keys.len()
+        self.map.read().slots.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    fn hash(&self, key: &[u8]) -> u32 {
+        self.hasher.hash_one(key) as u32
     }
 
     /// Applies encoded changes, the first at `first`, the others at the numbers after it. Versions that nobody at or
@@ -99,51 +109,53 @@ impl Memtable {
     pub(crate) fn apply(&self, batch: &[u8], first: SeqNo, floor: SeqNo) {
         let mut map = self.map.write();
         let mut seq = first;
-        let mut grown = 0isize;
         for op in Ops::new(batch) {
-            let (key, version) = match op {
-                Op::Put { key, value, expires_at } => {
-                    (key, Version { seq, kind: Kind::Put { expires_at }, value: Slice::copy_from(value) })
-                }
-                Op::Delete { key } => (key, Version { seq, kind: Kind::Tombstone, value: Slice::default() }),
+            let (key, kind, value) = match op {
+                Op::Put { key, value, expires_at } => (key, Kind::Put { expires_at }, value),
+                Op::Delete { key } => (key, Kind::Tombstone, &[][..]),
             };
-            grown += map.insert(key, version, floor);
+            let newest = map.records.add(key, seq, kind, value);
+            map.insert(self.hash(key), key, newest, floor);
             seq.0 += 1;
         }
-        if grown >= 0 {
-            self.bytes.fetch_add(grown.unsigned_abs(), Ordering::Relaxed);
-        } else {
-            self.bytes.fetch_sub(grown.unsigned_abs(), Ordering::Relaxed);
-        }
+        self.bytes.store(map.bytes(), Ordering::Relaxed);
     }
 
     /// The newest version of `key` at or below `as_of`.
     pub(crate) fn get(&self, key: &[u8], as_of: SeqNo) -> Option<Version> {
-        self.map.read().keys.get(key)?.at(as_of).cloned()
+        let hash = self.hash(key);
+        let map = self.map.read();
+        let newest = map.find(hash, key)?;
+        Some(map.records.record(map.at(newest, as_of)?).version())
     }
 
     /// The keys of `lower..upper` whose newest version is above `after` and no tombstone.
-    pub(crate) fn keys_put_after(&self, after: SeqNo, lower: &[u8], upper: Option<&[u8]>) -> Vec<Key> {
+    pub(crate) fn keys_put_after(&self, after: SeqNo, lower: &[u8], upper: Option<&[u8]>) -> Vec<Slice> {
         let within = |key: &[u8]| key >= lower && upper.is_none_or(|upper| key < upper);
         let map = self.map.read();
-        let fresh = map.keys.iter().filter(|(key, versions)| {
-            versions.newest.seq > after && versions.newest.kind != Kind::Tombstone && within(key)
-        });
-        fresh.map(|(key, _)| key.clone()).collect()
+        let newest = map.slots.iter().map(|slot| map.records.record(slot.newest));
+        let fresh = newest.filter(|newest| newest.seq > after && newest.kind != Kind::Tombstone && within(newest.key));
+        fresh.map(|newest| Slice::copy_from(newest.key)).collect()
     }
 
     /// Takes back every version above `after`: those writes have failed and must never have been.
     pub(crate) fn take_back(&self, after: SeqNo) {
         let mut map = self.map.write();
-        let Map { keys, order } = &mut *map;
-        keys.retain(|key, versions| {
-            while versions.newest.seq > after {
-                match versions.older.pop_back() {
-                    Some(older) => versions.newest = older,
+        *self.sorted.lock() = None;
+        let Map { slots, records, chains, order } = &mut *map;
+        slots.retain(|slot| {
+            while records.seq(slot.newest) > after {
+                let chain = records.chain(slot.newest);
+                match chain.number().and_then(|number| chains[number].pop_back()) {
+                    Some(older) => {
+                        records.set_chain(older, chain);
+                        records.remove(std::mem::replace(&mut slot.newest, older));
+                    }
                     None => {
                         if let Some(order) = order {
-                            order.remove(key);
+                            order.remove(records.key(slot.newest));
                         }
+                        records.remove(slot.newest);
                         return false;
                     }
                 }
@@ -155,9 +167,8 @@ impl Memtable {
     /// Keeps the order of keys from now on.
     pub(crate) fn keep_order(&self) {
         let mut map = self.map.write();
-        if map.order.is_none() {
-            map.order = Some(map.keys.keys().cloned().collect());
-        }
+        let Map { slots, records, order, .. } = &mut *map;
+        order.get_or_insert_with(|| slots.iter().map(|slot| Key::from(records.key(slot.newest))).collect());
     }
 
     pub(crate) fn keeps_order(&self) -> bool {
@@ -169,8 +180,9 @@ impl Memtable {
         self.scanned.load(Ordering::Relaxed)
     }
 
-    /// Up to `limit` entries from `lower` on in ascending key order, each key's newest version at or below `as_of`.
-    /// The second value is the last key looked at, to go on behind it, or `None` if there is nothing behind.
+    /// Up to `limit` entries from `lower` on in ascending key order (`backward`: from `upper` on in descending order),
+    /// each key's newest version at or below `as_of`. The second value is the last key looked at, to go on behind it, or
+    /// `None` if there is nothing behind.
     pub(crate) fn scan(
         &self,
         lower: Bound<&[u8]>,
@@ -179,51 +191,73 @@ impl Memtable {
         as_of: SeqNo,
         limit: usize,
         out: &mut Vec<MemEntry>,
-    ) -> Option<Key> {
+    ) -> Option<Slice> {
         if is_empty_range(lower, upper) {
             return None;
         }
         self.scanned.store(true, Ordering::Relaxed);
         let map = self.map.read();
-        match &map.order {
-            Some(order) => {
-                let keys = order.range::<[u8], _>((lower, upper));
-                if backward { map.collect(keys.rev(), as_of, limit, out) } else { map.collect(keys, as_of, limit, out) }
-            }
-            None => {
-                let sorted = self.sorted.get_or_init(|| {
-                    let mut keys: Vec<Key> = map.keys.keys().cloned().collect();
-                    keys.sort_unstable();
-                    keys
-                });
-                let start = match lower {
-                    Bound::Unbounded => 0,
-                    Bound::Included(key) => sorted.partition_point(|k| &**k < key),
-                    Bound::Excluded(key) => sorted.partition_point(|k| &**k <= key),
-                };
-                let end = match upper {
-                    Bound::Unbounded => sorted.len(),
-                    Bound::Included(key) => sorted.partition_point(|k| &**k <= key),
-                    Bound::Excluded(key) => sorted.partition_point(|k| &**k < key),
-                };
-                let keys = sorted[start..end.max(start)].iter();
-                if backward { map.collect(keys.rev(), as_of, limit, out) } else { map.collect(keys, as_of, limit, out) }
-            }
+        if let Some(order) = &map.order {
+            let keys = order.range::<[u8], _>((lower, upper));
+            let newest = keys.filter_map(|key| map.find(self.hash(key), key));
+            return if backward {
+                map.collect(newest.rev(), as_of, limit, out)
+            } else {
+                map.collect(newest, as_of, limit, out)
+            };
         }
+        let sorted = self.sorted(&map);
+        let before = |end: &[u8]| sorted.partition_point(|at| map.records.key(*at) < end);
+        let through = |end: &[u8]| sorted.partition_point(|at| map.records.key(*at) <= end);
+        let start = match lower {
+            Bound::Unbounded => 0,
+            Bound::Included(key) => before(key),
+            Bound::Excluded(key) => through(key),
+        };
+        let end = match upper {
+            Bound::Unbounded => sorted.len(),
+            Bound::Included(key) => through(key),
+            Bound::Excluded(key) => before(key),
+        };
+        let newest = sorted[start..end.max(start)].iter().copied();
+        if backward { map.collect(newest.rev(), as_of, limit, out) } else { map.collect(newest, as_of, limit, out) }
+    }
+
+    /// The newest versions of a sealed memtable in the order of their keys; `map` is its own, locked.
+    fn sorted(&self, map: &Map) -> Arc<[At]> {
+        self.sorted.lock().get_or_insert_with(|| map.sort()).clone()
     }
 
     /// Every version of every key of a sealed memtable, ascending by key, newest version first.
-    pub(crate) fn for_each<E>(&self, mut visit: impl FnMut(&[u8], &Version) -> Result<(), E>) -> Result<(), E> {
-        let mut keys: Vec<Key> = self.map.read().keys.keys().cloned().collect();
-        keys.sort_unstable();
-        for key in keys {
-            // One short lock for each key: readers of a sealed memtable never wait for the table being written.
-            let versions: Vec<Version> = match self.map.read().keys.get(&key) {
-                Some(versions) => versions.newest_first().cloned().collect(),
-                None => continue,
-            };
-            for version in &versions {
-                visit(&key, version)?;
+    pub(crate) fn for_each<E>(
+        &self,
+        mut visit: impl FnMut(&[u8], SeqNo, Kind, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let sorted = self.sorted(&self.map.read());
+        let mut versions: Vec<At> = Vec::new();
+        let mut bytes: Vec<u8> = Vec::new();
+        for newest in sorted.iter() {
+            versions.clear();
+            versions.push(*newest);
+            versions.extend(self.map.read().older(*newest).iter().rev());
+            for at in &versions {
+                // One short lock for each version, and no copy of a large value: readers of a sealed memtable never
+                // wait for the table being written.
+                let map = self.map.read();
+                let record = map.records.record(*at);
+                let (seq, kind, key_len) = (record.seq, record.kind, record.key.len());
+                bytes.clear();
+                bytes.extend_from_slice(record.key);
+                let large = match record.value {
+                    Stored::Inline(value) => {
+                        bytes.extend_from_slice(value);
+                        None
+                    }
+                    Stored::Large(value) => Some(value.clone()),
+                };
+                drop(map);
+                let (key, value) = bytes.split_at(key_len);
+                visit(key, seq, kind, large.as_deref().unwrap_or(value))?;
             }
         }
         Ok(())
@@ -231,49 +265,107 @@ impl Memtable {
 }
 
 impl Map {
-    /// Returns by how many bytes the memtable grew.
-    fn insert(&mut self, key: &[u8], version: Version, floor: SeqNo) -> isize {
-        let mut grown = version.value.len() as isize + ENTRY_OVERHEAD as isize;
-        match self.keys.get_mut(key) {
-            None => {
-                grown += key.len() as isize;
-                let key: Key = Arc::from(key);
-                if let Some(order) = &mut self.order {
-                    order.insert(key.clone());
+    fn bytes(&self) -> usize {
+        self.records.bytes() + self.slots.len() * SLOT_BYTES + self.chains.len() * CHAIN_BYTES
+    }
+
+    /// The newest version of `key`.
+    #[inline]
+    fn find(&self, hash: u32, key: &[u8]) -> Option<At> {
+        let is_key = |slot: &Slot| slot.hash == hash && self.records.key(slot.newest) == key;
+        self.slots.find(spread(hash), is_key).map(|slot| slot.newest)
+    }
+
+    /// The versions older than the newest, oldest first.
+    fn older(&self, newest: At) -> &VecDeque<At> {
+        const NONE: &VecDeque<At> = &VecDeque::new();
+        self.records.chain(newest).number().map_or(NONE, |number| &self.chains[number])
+    }
+
+    /// Of the versions of a key, the newest at or below `as_of`.
+    #[inline]
+    fn at(&self, newest: At, as_of: SeqNo) -> Option<At> {
+        if self.records.seq(newest) <= as_of {
+            return Some(newest);
+        }
+        let older = self.older(newest);
+        let readable = older.partition_point(|at| self.records.seq(*at) <= as_of);
+        older.get(readable.checked_sub(1)?).copied()
+    }
+
+    /// Makes a record that was just added the newest version of its key.
+    fn insert(&mut self, hash: u32, key: &[u8], newest: At, floor: SeqNo) {
+        let Map { slots, records, chains, order } = self;
+        let is_key = |slot: &Slot| slot.hash == hash && records.key(slot.newest) == key;
+        match slots.entry(spread(hash), is_key, |slot| spread(slot.hash)) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Slot { hash, newest });
+                if let Some(order) = order {
+                    order.insert(Key::from(key));
                 }
-                self.keys.insert(key, Versions { newest: version, older: VecDeque::new() });
             }
-            Some(versions) => {
-                let before = std::mem::replace(&mut versions.newest, version);
-                versions.older.push_back(before);
+            Entry::Occupied(mut occupied) => {
+                let before = std::mem::replace(&mut occupied.get_mut().newest, newest);
+                let number = records.chain(before).number().unwrap_or_else(|| {
+                    chains.push(VecDeque::new());
+                    chains.len() - 1
+                });
+                records.set_chain(newest, Chain::new(number));
+                let older = &mut chains[number];
+                older.push_back(before);
                 // Of the versions at or below the floor only the newest can still be read.
-                while versions.older.get(1).is_some_and(|next| next.seq <= floor) {
-                    let dropped = versions.older.pop_front().expect("there are at least two");
-                    grown -= (dropped.value.len() + ENTRY_OVERHEAD) as isize;
+                while older.get(1).is_some_and(|next| records.seq(*next) <= floor) {
+                    older.pop_front().into_iter().for_each(|unreadable| records.remove(unreadable));
                 }
             }
         }
-        grown
     }
 
-    fn collect<'a>(
-        &'a self,
-        keys: impl Iterator<Item = &'a Key>,
+    fn collect(
+        &self,
+        newest: impl Iterator<Item = At>,
         as_of: SeqNo,
         limit: usize,
         out: &mut Vec<MemEntry>,
-    ) -> Option<Key> {
-        for (looked_at, key) in keys.enumerate() {
-            // A key of a sealed memtable's order is missing from the map when its only write was taken back.
-            if let Some(version) = self.keys.get(key).and_then(|versions| versions.at(as_of)) {
-                out.push(MemEntry { key: key.clone(), version: version.clone() });
+    ) -> Option<Slice> {
+        for (looked_at, newest) in newest.enumerate() {
+            if let Some(at) = self.at(newest, as_of) {
+                out.push(self.records.record(at).entry());
             }
             if looked_at + 1 == limit {
-                return Some(key.clone());
+                return Some(Slice::copy_from(self.records.key(newest)));
             }
         }
         None
     }
+
+    /// All newest versions in the order of their keys.
+    ///
+    /// Most comparisons are decided by eight bytes that lie beside the place: those behind what all keys share.
+    fn sort(&self) -> Arc<[At]> {
+        let mut places: Vec<At> = self.slots.iter().map(|slot| slot.newest).collect();
+        // In the order of memory first: the keys are then read from front to back.
+        places.sort_unstable();
+        let first = places.first().map_or(&[][..], |at| self.records.key(*at));
+        let shared = places.iter().fold(first, |shared, at| {
+            let common = shared.iter().zip(self.records.key(*at)).take_while(|(a, b)| a == b).count();
+            &shared[..common]
+        });
+        let mut keyed: Vec<(u64, At)> =
+            places.iter().map(|at| (leading_bytes(&self.records.key(*at)[shared.len()..]), *at)).collect();
+        keyed.sort_unstable_by(|(a, a_at), (b, b_at)| {
+            a.cmp(b).then_with(|| self.records.key(*a_at).cmp(self.records.key(*b_at)))
+        });
+        keyed.into_iter().map(|(_, at)| at).collect()
+    }
+}
+
+/// The first eight bytes, such that numbers that differ are in the order of what they come from.
+fn leading_bytes(bytes: &[u8]) -> u64 {
+    let mut leading = [0; size_of::<u64>()];
+    let len = bytes.len().min(leading.len());
+    leading[..len].copy_from_slice(&bytes[..len]);
+    u64::from_be_bytes(leading)
 }
 
 /// `BTreeSet::range` panics on a range that ends before it starts.

@@ -18,6 +18,7 @@ mod memtable;
 mod merge;
 mod options;
 mod output;
+mod records;
 mod recovery;
 mod retention;
 mod shared;

@@ -12,6 +12,11 @@ pub use crate::storage::sstable::Compression;
 /// How far the first log segment after a start is filled ahead: the next one is ready long before it is full.
 const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
 
+/// Half of what a memtable's records can be addressed in; a batch may come on top.
+const MAX_MEMTABLE_BYTES: usize = 16 << 30;
+
+const _: () = assert!(MAX_MEMTABLE_BYTES + super::commit::MAX_BATCH_BYTES < super::records::MAX_RECORD_BYTES);
+
 /// What an acknowledged write has survived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -122,14 +127,14 @@ impl Options {
     /// written to, and up to three wait to be flushed). At least 8 MiB are used.
     pub fn memory(mut self, bytes: usize) -> Options {
         let bytes = bytes.max(8 << 20);
-        self.memtable_bytes = bytes / 8;
+        self = self.memtable_bytes(bytes / 8);
         self.cache_bytes = bytes / 2;
         self
     }
 
-    /// The size in bytes at which a memtable is sealed and flushed; see [`Options::memory`].
+    /// The size in bytes at which a memtable is sealed and flushed, at most 16 GiB; see [`Options::memory`].
     pub fn memtable_bytes(mut self, bytes: usize) -> Options {
-        self.memtable_bytes = bytes.max(1);
+        self.memtable_bytes = bytes.clamp(1, MAX_MEMTABLE_BYTES);
         self
     }
 
