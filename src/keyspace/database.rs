@@ -153,9 +153,16 @@ impl<'a> Database<'a> {
     /// Asks `decide` what becomes of `key`, as often as needed until nobody came between.
     pub(crate) fn update<T>(&self, key: &[u8], mut decide: impl FnMut(&mut Edit<'_>) -> T) -> Result<Outcome<T>> {
         let key = user_key(self.number, key)?;
+        let mut expires_at = None;
         let Outcome { value, seq } = self.db().transact(&[&key], |found, batch| {
-            Edit::new(self.number, &key, found[0].as_ref(), batch).map(|mut edit| decide(&mut edit))
+            let mut edit = Edit::new(self.number, &key, found[0].as_ref(), batch)?;
+            let value = decide(&mut edit);
+            expires_at = edit.indexed();
+            Ok(value)
         })?;
+        if let Some(at) = expires_at {
+            self.keyspace.expires_at(at);
+        }
         value.map(|value| Outcome { value, seq })
     }
 
@@ -211,6 +218,9 @@ impl<'a> Database<'a> {
             }
             Ok(seq?)
         })?;
+        if let Some(at) = expires_at {
+            self.keyspace.expires_at(at);
+        }
         Ok(Outcome { value: (), seq })
     }
 }

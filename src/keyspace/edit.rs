@@ -14,6 +14,7 @@ pub(crate) struct Edit<'a> {
     found: Option<&'a Found>,
     current: Option<Value>,
     batch: &'a mut WriteBatch,
+    indexed: Option<u64>,
 }
 
 impl<'a> Edit<'a> {
@@ -24,7 +25,7 @@ impl<'a> Edit<'a> {
         batch: &'a mut WriteBatch,
     ) -> Result<Edit<'a>> {
         let current = found.map(Value::decode).transpose()?;
-        Ok(Edit { database, key: &engine_key[1..], engine_key, found, current, batch })
+        Ok(Edit { database, key: &engine_key[1..], engine_key, found, current, batch, indexed: None })
     }
 
     /// What the key holds.
@@ -75,7 +76,13 @@ impl<'a> Edit<'a> {
         }
         if let Some(at) = expires_at {
             index(self.batch, self.database, at, self.key);
+            self.indexed = Some(at);
         }
+    }
+
+    /// When the key is going to expire, if that is new.
+    pub(super) fn indexed(&self) -> Option<u64> {
+        self.indexed
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct Keyspace {
     counts: Mutex<census::Counts>,
     /// When [`Keyspace::flush`] last succeeded, milliseconds since 1970; at first, when the keyspace was opened.
     flushed_at: AtomicU64,
+    /// No key expires before this time, milliseconds since 1970 (see [`sweep`]).
+    next_due: AtomicU64,
 }
 
 impl Keyspace {
@@ -50,6 +52,7 @@ impl Keyspace {
             cursors: Mutex::new(scan::Cursors::starting_at(now)),
             counts: Mutex::default(),
             flushed_at: AtomicU64::new(now),
+            next_due: AtomicU64::new(0),
             db,
         }
     }

@@ -3,6 +3,12 @@
 //! The index holds an entry for each key that expires, in order of time. An entry may be outdated (the key was
 //! overwritten since, or removed with its range), so each is checked against the key itself, in the same transaction
 //! that deletes it. An outdated entry is dropped.
+//!
+//! `next_due` spares looking where nothing is due: it is never above the time of an entry whose write has returned.
+//! Whoever writes an entry lowers it *afterwards*; the sweep raises it to infinity *before* it looks, and when it has
+//! looked lowers it to what it has seen. So an entry that the sweep does not see yet is announced after the raise.
+
+use std::sync::atomic::Ordering;
 
 use super::layout::{self, parse_expiry_key};
 use super::{Error, Keyspace, MAX_DATABASES, Result};
@@ -22,6 +28,23 @@ pub(crate) struct Swept {
 impl Keyspace {
     /// Handles up to `limit` index entries whose time is not after `now` (milliseconds since 1970).
     pub(crate) fn sweep(&self, now: u64, limit: usize) -> Result<Swept> {
+        if self.next_due.load(Ordering::Acquire) > now {
+            return Ok(Swept::default());
+        }
+        self.next_due.store(u64::MAX, Ordering::SeqCst);
+        let swept = self.sweep_due(now, limit);
+        if !matches!(swept, Ok(Swept { more: false, .. })) {
+            self.expires_at(now);
+        }
+        swept
+    }
+
+    /// A key expires at this time: to be called when that has been written.
+    pub(super) fn expires_at(&self, time: u64) {
+        self.next_due.fetch_min(time, Ordering::SeqCst);
+    }
+
+    fn sweep_due(&self, now: u64, limit: usize) -> Result<Swept> {
         let due = self.due(now, limit)?;
         let mut swept = Swept { more: due.len() == limit, ..Swept::default() };
         for entry in &due {
@@ -50,6 +73,7 @@ impl Keyspace {
                 // What is no index entry was not written by this version; it is not ours to delete.
                 let Some((of, expires_at, _)) = parse_expiry_key(&key) else { continue };
                 if expires_at > now {
+                    self.expires_at(expires_at);
                     // The rest of this database is for later. Seek to the next one that has entries at all.
                     next = of + 1;
                     break;
@@ -172,6 +196,29 @@ mod tests {
         }
         assert_eq!(steps, [4, 4, 2]);
         assert_eq!(engine_keys(&fixture), 0);
+    }
+
+    #[test]
+    fn nothing_is_looked_for_before_something_is_due() {
+        let fixture = Fixture::new();
+        let next_due = || fixture.keyspace.next_due.load(Ordering::SeqCst);
+        assert_eq!(next_due(), 0, "at first nobody knows");
+        assert_eq!(fixture.keyspace.sweep(START, 2).unwrap(), Swept::default());
+        assert_eq!(next_due(), u64::MAX);
+        for (database, after) in [(3, 50), (0, 30), (7, 40)] {
+            set_until(&fixture, database, b"key", START + after);
+        }
+        fixture.keyspace.database(9).put(b"key", b"value").unwrap();
+        fixture.keyspace.database(9).update(b"key", |edit| edit.expire_at(Some(START + 20))).unwrap();
+        assert_eq!(next_due(), START + 20);
+        fixture.advance(40);
+        let swept = |now| fixture.keyspace.sweep(now, 2).unwrap();
+        assert_eq!(swept(START + 19), Swept::default());
+        assert_eq!(swept(START + 40), Swept { expired: 2, outdated: 0, more: true });
+        assert_eq!(swept(START + 40), Swept { expired: 1, outdated: 0, more: false });
+        assert_eq!(next_due(), START + 50);
+        assert_eq!(swept(START + 50), Swept { expired: 1, outdated: 0, more: false });
+        assert_eq!(next_due(), u64::MAX);
     }
 
     #[test]
