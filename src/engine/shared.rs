@@ -4,12 +4,14 @@
 //! writer that seals the active memtable, and by a flush or compaction that installs its version.
 //!
 //! Lock order, outermost first: `LogIo` (the log's file, held over I/O by whoever syncs), the catalog (manifest,
-//! held over I/O by background work), `Writer` (the write path, never held over I/O), `state`, a memtable's map.
+//! held over I/O by background work), `Writer` (the write path, never held over I/O), `replacing` (the state), a
+//! memtable's map.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::{Condvar, Mutex, RwLock};
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::{Condvar, Mutex};
 
 use super::catalog::Catalog;
 use super::commit::Commit;
@@ -98,7 +100,9 @@ pub(crate) struct Shared {
     pub(crate) retention: Retention,
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) counters: Counters,
-    state: RwLock<Arc<State>>,
+    state: ArcSwap<State>,
+    /// Held while the state is replaced.
+    replacing: Mutex<()>,
     /// Wakes the flush thread.
     pub(crate) flush_work: Signal,
     /// Wakes the compaction thread.
@@ -157,7 +161,8 @@ impl Shared {
             retention: Retention::default(),
             cache,
             counters: Counters::default(),
-            state: RwLock::new(Arc::new(state)),
+            state: ArcSwap::from_pointee(state),
+            replacing: Mutex::new(()),
             flush_work: Signal::default(),
             compaction_work: Signal::default(),
             progress: Mutex::default(),
@@ -168,15 +173,16 @@ impl Shared {
         }
     }
 
-    /// Everything that can be read now.
-    pub(crate) fn state(&self) -> Arc<State> {
-        self.state.read().clone()
+    /// Everything that can be read now. Taking it writes to nothing that threads share.
+    #[inline]
+    pub(crate) fn state(&self) -> Guard<Arc<State>> {
+        self.state.load()
     }
 
     /// Replaces the state by what `change` makes of it.
     pub(crate) fn replace_state(&self, change: impl FnOnce(&State) -> State) {
-        let mut state = self.state.write();
-        *state = Arc::new(change(&state));
+        let _turn = self.replacing.lock();
+        self.state.store(Arc::new(change(&self.state.load())));
     }
 
     /// Puts a version in force that an edit has made durable.

@@ -3,6 +3,8 @@
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
+use arc_swap::Guard;
+
 use super::merge::{Direction, Merge, Source};
 use super::shared::{Shared, State};
 use super::sources::{KeyRange, MemtableSource, TablesSource};
@@ -206,7 +208,7 @@ impl Shared {
     }
 
     /// The state, with an active memtable that keeps the order of its keys.
-    fn state_with_order(&self) -> Arc<State> {
+    fn state_with_order(&self) -> Guard<Arc<State>> {
         let state = self.state();
         if state.active.keeps_order() {
             return state;
