@@ -8,6 +8,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use chronos::codec::Rng;
 use chronos::engine::Durability;
 use chronos::fs::sim::{CallKind, CrashPolicy, Effect, Errno, Fault, Times};
-use chronos::fs::{File, Fs, LockError, SimFs};
+use chronos::fs::{File, Fs, LockError, NewDirectory, SimFs};
 use chronos::{Db, Error, Options, WriteBatch};
 use common::{Model, contents};
 use parking_lot::{Condvar, Mutex};
@@ -432,6 +433,9 @@ impl Fs for Gate {
     }
     fn sync_dir(&self) -> io::Result<()> {
         self.disk.sync_dir()
+    }
+    fn new_directory(&self, path: &Path) -> io::Result<Box<dyn NewDirectory>> {
+        self.disk.new_directory(path)
     }
     fn lock(&self) -> Result<Box<dyn Send + Sync>, LockError> {
         self.disk.lock()

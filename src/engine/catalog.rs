@@ -116,6 +116,23 @@ impl Catalog {
         self.inner.lock().version.clone()
     }
 
+    /// The version in force, and the state of a database that has its tables and no log.
+    pub(crate) fn without_log(&self) -> (Arc<Version>, Edit) {
+        let inner = self.inner.lock();
+        (inner.version.clone(), self.tables_and_positions(&inner))
+    }
+
+    fn tables_and_positions(&self, inner: &Inner) -> Edit {
+        let mut state = vec![
+            Change::NextFile(FileNumber(self.next_file.load(Ordering::Relaxed))),
+            Change::Flushed(inner.flushed),
+            Change::LastSeq(inner.last_seq),
+        ];
+        let tables = inner.version.tables();
+        state.extend(tables.map(|(level, table)| Change::AddTable { level: level as u8, table: table.meta.clone() }));
+        state
+    }
+
     /// Makes `edit` durable, then lets `install` put the new version in force (still under the catalog's lock, so that
     /// versions are installed in the order of their edits), then deletes the files that the edit dropped.
     pub(crate) fn commit(&self, mut edit: Edit, install: impl FnOnce(&Arc<Version>)) -> Result<()> {
@@ -240,13 +257,7 @@ impl Catalog {
         // Until the new one is in force.
         inner.doubtful.extend(old);
         let number = self.new_file();
-        let mut state = vec![
-            Change::NextFile(FileNumber(self.next_file.load(Ordering::Relaxed))),
-            Change::Flushed(inner.flushed),
-            Change::LastSeq(inner.last_seq),
-        ];
-        let tables = inner.version.tables();
-        state.extend(tables.map(|(level, table)| Change::AddTable { level: level as u8, table: table.meta.clone() }));
+        let mut state = self.tables_and_positions(inner);
         for (&number, &listed) in &inner.listed {
             state.push(match listed {
                 Listed::Closed { len } => Change::CloseSegment { number, len },

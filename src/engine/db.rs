@@ -159,6 +159,37 @@ impl Db {
         self.shared().compact_all()
     }
 
+    /// Makes a copy of the database in a new directory at `path`: a prefix of history with everything acknowledged
+    /// before the call, durable when this returns. It opens as any database does, and lives on when this one is changed
+    /// or deleted. Tables are shared by hard links, so it takes little time and room; on another file system they are
+    /// copied. Reads and writes go on meanwhile.
+    ///
+    /// After a crash there is either a complete copy, or none but a directory `path` + `.unfinished`, which does not open
+    /// and may be deleted.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), chronos::Error> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path();
+    /// let db = chronos::Options::new().open(path.join("data"))?;
+    /// db.put(b"user:101", b"Venom")?;
+    /// db.checkpoint(path.join("monday"))?;
+    /// db.put(b"user:101", b"Carnage")?;
+    ///
+    /// let monday = chronos::Options::new().open(path.join("monday"))?;
+    /// assert_eq!(monday.get(b"user:101")?.as_deref(), Some(&b"Venom"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if there is something at `path` already; [`Error::Io`], and nothing is left behind, if
+    /// the disk refuses; [`Error::ReadOnly`] if the log has failed.
+    pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.shared().checkpoint(path.as_ref())
+    }
+
     /// What the engine tells of itself.
     pub fn stats(&self) -> Stats {
         self.shared().stats()

@@ -8,6 +8,7 @@ mod background;
 mod backpressure;
 mod batch;
 mod catalog;
+mod checkpoint;
 mod commit;
 mod compaction;
 mod db;

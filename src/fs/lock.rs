@@ -31,16 +31,24 @@ pub(super) struct LockGuard {
 impl LockGuard {
     /// Locks the file open at `fd` and writes our process id into it.
     pub(super) fn take(fd: OwnedFd) -> Result<LockGuard, LockError> {
-        // Not fcntl: its locks belong to the process, so a second open in this one would pass, and closing either
-        // would release both. flock belongs to the open file.
-        match retry_on_intr(|| rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive)) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(LockError::Held(read_holder(&fd))),
-            Err(errno) => return Err(LockError::Io(errno.into())),
-        }
-        let guard = LockGuard { fd };
+        let guard = LockGuard::hold(fd, FlockOperation::NonBlockingLockExclusive)?;
         guard.name_holder().map_err(LockError::Io)?;
         Ok(guard)
+    }
+
+    /// Keeps others from taking the lock; several may do that at once, and it leaves no trace.
+    pub(super) fn share(fd: OwnedFd) -> Result<LockGuard, LockError> {
+        LockGuard::hold(fd, FlockOperation::NonBlockingLockShared)
+    }
+
+    fn hold(fd: OwnedFd, how: FlockOperation) -> Result<LockGuard, LockError> {
+        // Not fcntl: its locks belong to the process, so a second open in this one would pass, and closing either
+        // would release both. flock belongs to the open file.
+        match retry_on_intr(|| rustix::fs::flock(&fd, how)) {
+            Ok(()) => Ok(LockGuard { fd }),
+            Err(Errno::WOULDBLOCK) => Err(LockError::Held(read_holder(&fd))),
+            Err(errno) => Err(LockError::Io(errno.into())),
+        }
     }
 
     /// Replaces the previous holder's id. The length is cut last: a reader in between sees a whole first line.
@@ -88,6 +96,21 @@ mod tests {
         }
         drop(guard);
         second.lock().unwrap();
+    }
+
+    #[test]
+    fn readers_share_the_lock_and_leave_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let fs = OsFs::open(dir.path()).unwrap();
+        assert!(fs.lock_for_reading().unwrap().is_none(), "no lock file, and none is made");
+        assert!(fs.list().unwrap().is_empty());
+        drop(fs.lock().unwrap());
+        let guards = [fs.lock_for_reading().unwrap(), fs.lock_for_reading().unwrap()];
+        assert!(guards.iter().all(Option::is_some));
+        assert!(matches!(fs.lock(), Err(LockError::Held(_))));
+        drop(guards);
+        let _guard = fs.lock().unwrap();
+        assert!(matches!(fs.lock_for_reading(), Err(LockError::Held(Some(_)))));
     }
 
     #[test]

@@ -11,11 +11,13 @@
 //! - without those, any part of it may or may not have happened after a crash, in any order.
 
 mod lock;
+mod new_directory;
 mod os;
 pub mod sim;
 mod whole;
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 pub use os::OsFs;
@@ -46,8 +48,30 @@ pub trait Fs: Send + Sync + 'static {
     /// ends when the guard is dropped or the process ends. `Err(LockError::Held)` names the holder.
     fn lock(&self) -> Result<Box<dyn Send + Sync>, LockError>;
 
+    /// Begins a directory at `path`, where nothing may be yet, for a copy of this one. See [`NewDirectory`].
+    fn new_directory(&self, path: &Path) -> io::Result<Box<dyn NewDirectory>>;
+
     /// Where the directory is, for messages.
     fn describe(&self) -> String;
+}
+
+/// What a directory's name ends with while it is being made: no database is opened under such a name.
+pub const UNFINISHED: &str = ".unfinished";
+
+/// A directory in the making: until [`NewDirectory::publish`] it stands under its name with [`UNFINISHED`] behind, so a
+/// crash leaves either all of it or what is plainly not it. If it is dropped before, or cannot be published, it is
+/// deleted.
+pub trait NewDirectory: Send {
+    /// The directory, to put files into.
+    fn files(&self) -> &dyn Fs;
+
+    /// Gives a file of the directory that this one was begun from the same name here: one file, two names. An error
+    /// where the file system cannot do that, or is another one.
+    fn link(&self, name: &str) -> io::Result<()>;
+
+    /// Makes the names in the directory durable, gives it its own name, and makes that durable. The files must be
+    /// synced.
+    fn publish(self: Box<Self>) -> io::Result<()>;
 }
 
 /// One file. All offsets are in bytes from its start; methods may be called from several threads at once.

@@ -14,8 +14,9 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::lock::{LOCK_NAME, LockGuard};
+use super::new_directory::OsNewDirectory;
 use super::whole::{read_whole, write_whole};
-use super::{File, Fs, LockError, check_name};
+use super::{File, Fs, LockError, NewDirectory, UNFINISHED, check_name};
 
 /// Our files are nobody else's: read and write for the owner only.
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -35,10 +36,38 @@ pub struct OsFs {
 
 impl OsFs {
     /// Opens the directory at `path`. It and its parents are created if missing, and are durable when this returns.
+    ///
+    /// A directory that was never finished (see [`Fs::new_directory`]) is refused.
     pub fn open(path: impl AsRef<Path>) -> io::Result<OsFs> {
         let path = path.as_ref();
+        refuse_unfinished(path)?;
         create_directories(path)?;
+        OsFs::at(path)
+    }
+
+    /// Opens the directory at `path` if it is there.
+    pub fn open_existing(path: impl AsRef<Path>) -> io::Result<OsFs> {
+        let path = path.as_ref();
+        refuse_unfinished(path)?;
+        OsFs::at(path)
+    }
+
+    pub(super) fn at(path: &Path) -> io::Result<OsFs> {
         Ok(OsFs { path: path.to_owned(), dir: open_directory(path)? })
+    }
+
+    pub(super) fn dir(&self) -> &OwnedFd {
+        &self.dir
+    }
+
+    /// Keeps the directory from being opened as a database for as long as the guard lives, without writing to it.
+    /// `None` if it has no lock file: then no server has ever opened it.
+    pub fn lock_for_reading(&self) -> Result<Option<Box<dyn Send + Sync>>, LockError> {
+        match self.open_regular(LOCK_NAME, OFlags::RDONLY) {
+            Ok(fd) => Ok(Some(Box::new(LockGuard::share(fd)?))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(LockError::Io(error)),
+        }
     }
 
     fn open_at(&self, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
@@ -105,6 +134,10 @@ impl Fs for OsFs {
         Ok(Box::new(LockGuard::take(fd)?))
     }
 
+    fn new_directory(&self, path: &Path) -> io::Result<Box<dyn NewDirectory>> {
+        Ok(Box::new(OsNewDirectory::begin(self.dir.try_clone()?, path)?))
+    }
+
     fn describe(&self) -> String {
         self.path.display().to_string()
     }
@@ -138,8 +171,18 @@ fn foreign(name: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is not a regular file; it was put there by others"))
 }
 
+fn refuse_unfinished(path: &Path) -> io::Result<()> {
+    match path.file_name() {
+        Some(name) if name.as_encoded_bytes().ends_with(UNFINISHED.as_bytes()) => {
+            let what = "is what an attempt to make a copy has left behind; it is incomplete, delete it";
+            Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} {what}", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Creates `path` and what is missing above it, each durable before the next is created in it.
-fn create_directories(path: &Path) -> io::Result<()> {
+pub(super) fn create_directories(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Ok(()) => sync_parent(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound && path.parent().is_some() => {
@@ -164,7 +207,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 /// The directory that holds `path`; the working directory for a bare name.
-fn parent(path: &Path) -> &Path {
+pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         Some(_) => Path::new("."),
@@ -172,7 +215,7 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+pub(super) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     // Symbolic links are followed here and only here: where the database lives is the operator's choice.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?)

@@ -1,7 +1,9 @@
 //! The simulated disk as the running machine sees it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -9,9 +11,10 @@ use parking_lot::Mutex;
 use super::fault::{CallKind, Effect, Errno, Fault, Faults};
 use super::images::Images;
 use super::journal::{Call, Damage, Journal, NameOp, Write};
+use super::new_directory::SimNewDirectory;
 use super::policy::CrashPolicy;
-use super::tree::{Inode, Tree};
-use crate::fs::{File, Fs, LockError, check_name};
+use super::tree::{Directory, Inode, Tree};
+use crate::fs::{File, Fs, LockError, NewDirectory, check_name};
 
 /// The lock file, here too, so that whoever lists the directory meets it.
 const LOCK_NAME: &str = "LOCK";
@@ -25,16 +28,17 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 /// A directory in memory with a journal. Cloning gives another handle to the same one. See the [module](super).
 #[derive(Clone, Default)]
 pub struct SimFs {
-    disk: Arc<Mutex<Disk>>,
+    pub(super) disk: Arc<Mutex<Disk>>,
+    pub(super) directory: Directory,
 }
 
 #[derive(Default)]
-struct Disk {
+pub(super) struct Disk {
     /// What the machine sees, page cache included.
-    live: Tree,
+    pub(super) live: Tree,
     journal: Journal,
     faults: Faults,
-    locked: bool,
+    locked: BTreeSet<Directory>,
 }
 
 impl SimFs {
@@ -46,7 +50,7 @@ impl SimFs {
     /// A disk on which all of `tree` is durable.
     pub(super) fn from_tree(tree: Tree) -> SimFs {
         let disk = Disk { live: tree.clone(), journal: Journal::new(tree), ..Disk::default() };
-        SimFs { disk: Arc::new(Mutex::new(disk)) }
+        SimFs { disk: Arc::new(Mutex::new(disk)), directory: None }
     }
 
     /// How many calls have changed the disk so far: whatever is issued from now on has this number or a higher one. A
@@ -74,6 +78,13 @@ impl SimFs {
         images.image(policy)
     }
 
+    /// The directory `name` in this one, if there is one. Its calls are of the same disk.
+    pub fn directory(&self, name: &str) -> Option<SimFs> {
+        let disk = self.disk.lock();
+        let inode = disk.live.find(self.directory, name).filter(|inode| disk.live.directories.contains(inode))?;
+        Some(SimFs { disk: Arc::clone(&self.disk), directory: Some(inode) })
+    }
+
     /// Arms a fault. Panics if its effect does not fit its kind of call.
     pub fn fail(&self, fault: Fault) {
         self.disk.lock().faults.arm(fault);
@@ -93,7 +104,7 @@ impl SimFs {
     /// has no such byte, since a test of damage that does none would prove nothing.
     pub fn corrupt(&self, name: &str, offset: usize, xor: u8) {
         let mut disk = self.disk.lock();
-        let inode = disk.live.find(name);
+        let inode = disk.live.find(self.directory, name);
         let byte = inode.and_then(|inode| disk.live.content_mut(inode).get_mut(offset));
         let (Some(inode), Some(byte)) = (inode, byte) else { panic!("{name} has no byte {offset} to damage") };
         *byte ^= xor;
@@ -103,7 +114,7 @@ impl SimFs {
     /// What a file holds now, synced or not; `None` if there is none of that name. Not a call: no fault strikes it.
     pub fn read_file(&self, name: &str) -> Option<Vec<u8>> {
         let disk = self.disk.lock();
-        let inode = disk.live.find(name)?;
+        let inode = disk.live.find(self.directory, name)?;
         Some(disk.live.content(inode).to_vec())
     }
 
@@ -112,13 +123,13 @@ impl SimFs {
     pub fn write_file(&self, name: &str, bytes: impl Into<Vec<u8>>) {
         let mut disk = self.disk.lock();
         let bytes = Arc::new(bytes.into());
-        let name: Arc<str> = Arc::from(name);
-        let inode = match disk.live.find(&name) {
+        let inode = match disk.live.find(self.directory, name) {
             Some(inode) => inode,
-            None => disk.add_inode(&name),
+            None => disk.add_inode(&Arc::from(name)),
         };
         *disk.live.content_mut(inode) = bytes.to_vec();
-        disk.live.names.insert(Arc::clone(&name), inode);
+        let name = (self.directory, Arc::from(name));
+        disk.live.names.insert(name.clone(), inode);
         disk.damage(Damage::Put { name, inode, bytes });
     }
 
@@ -129,18 +140,24 @@ impl SimFs {
 
 impl Disk {
     /// Counts a call that is about to be done; fails it if a fault is due.
-    fn attempt(&mut self, kind: CallKind) -> io::Result<()> {
+    pub(super) fn attempt(&mut self, kind: CallKind) -> io::Result<()> {
         match self.faults.strike(kind) {
             Some(fault) => Err(fault.error.into()),
             None => Ok(()),
         }
     }
 
-    fn find(&self, name: &str) -> io::Result<Inode> {
-        self.live.find(name).ok_or_else(|| Errno::NOENT.into())
+    pub(super) fn find(&self, directory: Directory, name: &str) -> io::Result<Inode> {
+        self.live.find(directory, name).ok_or_else(|| Errno::NOENT.into())
     }
 
-    fn add_inode(&mut self, name: &Arc<str>) -> Inode {
+    /// As `find`, and it is a file.
+    fn find_file(&self, directory: Directory, name: &str) -> io::Result<Inode> {
+        let inode = self.find(directory, name)?;
+        if self.live.directories.contains(&inode) { Err(Errno::ISDIR.into()) } else { Ok(inode) }
+    }
+
+    pub(super) fn add_inode(&mut self, name: &Arc<str>) -> Inode {
         self.journal.births.push(Arc::clone(name));
         self.live.add_inode(Arc::default())
     }
@@ -149,20 +166,20 @@ impl Disk {
         self.journal.damage.push((self.journal.calls.len(), damage));
     }
 
-    fn change_names(&mut self, op: NameOp) {
+    pub(super) fn change_names(&mut self, op: NameOp) {
         op.apply(&mut self.live.names);
         self.journal.calls.push(Call::Name(op));
     }
 
-    fn create(&mut self, name: &str) -> io::Result<Inode> {
+    fn create(&mut self, directory: Directory, name: &str) -> io::Result<Inode> {
         check_name(name)?;
         self.attempt(CallKind::Create)?;
-        if self.live.find(name).is_some() {
+        if self.live.find(directory, name).is_some() {
             return Err(Errno::EXIST.into());
         }
         let name: Arc<str> = Arc::from(name);
         let inode = self.add_inode(&name);
-        self.change_names(NameOp::Create { name, inode });
+        self.change_names(NameOp::Create { name: (directory, name), inode });
         Ok(inode)
     }
 
@@ -201,20 +218,20 @@ impl Disk {
         }
     }
 
-    fn lock(&mut self) -> io::Result<()> {
-        let inode = match self.live.find(LOCK_NAME) {
+    fn lock(&mut self, directory: Directory) -> io::Result<()> {
+        let inode = match self.live.find(directory, LOCK_NAME) {
             Some(inode) => inode,
-            None => self.create(LOCK_NAME)?,
+            None => self.create(directory, LOCK_NAME)?,
         };
         self.write(inode, format!("{SIM_PID}\n").as_bytes(), 0)?;
-        self.locked = true;
+        self.locked.insert(directory);
         Ok(())
     }
 }
 
 impl Fs for SimFs {
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let inode = self.disk.lock().create(name)?;
+        let inode = self.disk.lock().create(self.directory, name)?;
         Ok(self.handle(inode, true))
     }
 
@@ -222,7 +239,7 @@ impl Fs for SimFs {
         check_name(name)?;
         let mut disk = self.disk.lock();
         disk.attempt(CallKind::Open)?;
-        Ok(self.handle(disk.find(name)?, false))
+        Ok(self.handle(disk.find_file(self.directory, name)?, false))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -230,8 +247,9 @@ impl Fs for SimFs {
         check_name(to)?;
         let mut disk = self.disk.lock();
         disk.attempt(CallKind::Rename)?;
-        let inode = disk.find(from)?;
-        disk.change_names(NameOp::Rename { from: Arc::from(from), to: Arc::from(to), inode });
+        let inode = disk.find(self.directory, from)?;
+        let [from, to] = [from, to].map(|name| (self.directory, Arc::from(name)));
+        disk.change_names(NameOp::Rename { from, to, inode });
         Ok(())
     }
 
@@ -239,28 +257,33 @@ impl Fs for SimFs {
         check_name(name)?;
         let mut disk = self.disk.lock();
         disk.attempt(CallKind::Remove)?;
-        disk.find(name)?;
-        disk.change_names(NameOp::Remove { name: Arc::from(name) });
+        disk.find_file(self.directory, name)?;
+        disk.change_names(NameOp::Remove { name: (self.directory, Arc::from(name)) });
         Ok(())
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut disk = self.disk.lock();
         disk.attempt(CallKind::List)?;
-        Ok(disk.live.names.keys().map(|name| name.to_string()).collect())
+        Ok(disk.live.list(self.directory).map(|(name, _)| name.to_string()).collect())
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.disk.lock().sync(CallKind::SyncDir, Call::SyncDir, Call::DropNames)
+        let directory = self.directory;
+        self.disk.lock().sync(CallKind::SyncDir, Call::SyncDir(directory), Call::DropNames(directory))
     }
 
     fn lock(&self) -> Result<Box<dyn Send + Sync>, LockError> {
         let mut disk = self.disk.lock();
-        if disk.locked {
+        if disk.locked.contains(&self.directory) {
             return Err(LockError::Held(Some(SIM_PID)));
         }
-        disk.lock().map_err(LockError::Io)?;
-        Ok(Box::new(LockGuard { disk: Arc::clone(&self.disk) }))
+        disk.lock(self.directory).map_err(LockError::Io)?;
+        Ok(Box::new(LockGuard { disk: Arc::clone(&self.disk), directory: self.directory }))
+    }
+
+    fn new_directory(&self, path: &Path) -> io::Result<Box<dyn NewDirectory>> {
+        Ok(Box::new(SimNewDirectory::begin(self, path)?))
     }
 
     fn describe(&self) -> String {
@@ -271,7 +294,7 @@ impl Fs for SimFs {
 impl fmt::Debug for SimFs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let disk = self.disk.lock();
-        let sizes = disk.live.names.iter().map(|(name, inode)| (name, disk.live.content(*inode).len()));
+        let sizes = disk.live.list(self.directory).map(|(name, inode)| (name, disk.live.content(inode).len()));
         write!(f, "SimFs after {} calls: ", disk.journal.calls.len())?;
         f.debug_map().entries(sizes).finish()
     }
@@ -313,11 +336,12 @@ impl File for SimFile {
 
 struct LockGuard {
     disk: Arc<Mutex<Disk>>,
+    directory: Directory,
 }
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
-        self.disk.lock().locked = false;
+        self.disk.lock().locked.remove(&self.directory);
     }
 }
 

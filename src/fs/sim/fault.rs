@@ -23,11 +23,15 @@ pub enum CallKind {
     List,
     /// [`Fs::sync_dir`](crate::fs::Fs::sync_dir).
     SyncDir,
+    /// [`Fs::new_directory`](crate::fs::Fs::new_directory).
+    MakeDirectory,
+    /// [`NewDirectory::link`](crate::fs::NewDirectory::link).
+    Link,
 }
 
 impl CallKind {
     /// All of them, for tests that go through them.
-    pub const ALL: [CallKind; 9] = [
+    pub const ALL: [CallKind; 11] = [
         CallKind::Create,
         CallKind::Open,
         CallKind::Read,
@@ -37,6 +41,8 @@ impl CallKind {
         CallKind::Remove,
         CallKind::List,
         CallKind::SyncDir,
+        CallKind::MakeDirectory,
+        CallKind::Link,
     ];
 }
 
@@ -142,6 +148,7 @@ impl Faults {
 #[cfg(test)]
 mod tests {
     use std::io::{self, ErrorKind};
+    use std::path::Path;
 
     use super::super::tests::{ALL, SYNCED, disk_with, files, names, now, refusal, seen};
     use super::*;
@@ -164,6 +171,8 @@ mod tests {
                 }
                 CallKind::List => disk.list().map(drop),
                 CallKind::SyncDir => disk.sync_dir(),
+                CallKind::MakeDirectory => disk.new_directory(Path::new(&name)).map(drop),
+                CallKind::Link => disk.new_directory(Path::new(&name))?.link("a"),
             }
         };
         for kind in CallKind::ALL {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::disk::SimFs;
 use super::journal::{Call, Damage, Journal, NameOp, Write, put};
 use super::policy::{CrashPolicy, Fate, Judge, Sector};
-use super::tree::{Inode, Tree};
+use super::tree::{Directory, Inode, Names, Tree};
 
 /// Stands between two calls of a run that is over, and tells what a power loss there could leave.
 ///
@@ -64,8 +64,11 @@ impl Images {
         };
         match call {
             Call::Name(op) => {
-                if matches!(op, NameOp::Create { .. }) {
+                if matches!(op, NameOp::Create { .. } | NameOp::MakeDirectory { .. }) {
                     self.add_inode();
+                }
+                if let NameOp::MakeDirectory { inode, .. } = op {
+                    self.durable.directories.insert(inode);
                 }
                 self.names.push((self.at, op));
             }
@@ -75,9 +78,9 @@ impl Images {
                     write.apply(self.durable.content_mut(inode));
                 }
             }
-            Call::SyncDir => self.settle_names(),
+            Call::SyncDir(directory) => self.settle_names(directory),
             Call::DropWrites(inode) => self.writes[inode.0].clear(),
-            Call::DropNames => self.names.clear(),
+            Call::DropNames(directory) => self.names.retain(|(_, op)| op.directory() != directory),
         }
         self.at += 1;
         self.suffer();
@@ -126,13 +129,26 @@ impl Images {
             }
         }
         // Files without a name are gone; the others are numbered anew.
-        let mut found = Tree::default();
-        for (name, inode) in names {
-            let content = self.content(inode, &mut judge);
-            let inode = found.add_inode(content);
-            found.names.insert(name, inode);
+        let mut found = Found { numbers: vec![None; self.durable.inodes()], ..Found::default() };
+        self.find(None, None, &names, &mut judge, &mut found);
+        SimFs::from_tree(found.tree)
+    }
+
+    /// Puts what is found in `directory` into `place`, its new number.
+    fn find(&self, directory: Directory, place: Directory, names: &Names, judge: &mut Judge<'_>, found: &mut Found) {
+        for ((_, name), &inode) in names.iter().filter(|((at, _), _)| *at == directory) {
+            let number = match found.numbers[inode.0] {
+                // A file that was met under another name.
+                Some(number) => number,
+                None => found.tree.add_inode(self.content(inode, judge)),
+            };
+            found.numbers[inode.0] = Some(number);
+            found.tree.names.insert((place, Arc::clone(name)), number);
+            if self.durable.directories.contains(&inode) {
+                found.tree.directories.insert(number);
+                self.find(Some(inode), Some(number), names, judge, found);
+            }
         }
-        SimFs::from_tree(found)
     }
 
     /// What is found in a file. Shared with the walker unless a pending write changed it.
@@ -177,8 +193,8 @@ impl Images {
         self.durable.add_inode(Arc::default())
     }
 
-    fn settle_names(&mut self) {
-        for (_, op) in self.names.drain(..) {
+    fn settle_names(&mut self, directory: Directory) {
+        for (_, op) in self.names.extract_if(.., |(_, op)| op.directory() == directory) {
             op.apply(&mut self.durable.names);
         }
     }
@@ -192,7 +208,7 @@ impl Images {
             match damage {
                 Damage::Flip { inode, offset, xor } => self.flip(inode, offset, xor),
                 Damage::Put { name, inode, bytes } => {
-                    self.settle_names();
+                    self.settle_names(name.0);
                     if inode == self.durable.next_inode() {
                         self.add_inode();
                     }
@@ -215,6 +231,14 @@ impl Images {
             }
         }
     }
+}
+
+/// A disk being put together from what a crash has left.
+#[derive(Default)]
+struct Found {
+    tree: Tree,
+    /// The new number of each file that was met.
+    numbers: Vec<Option<Inode>>,
 }
 
 #[cfg(test)]

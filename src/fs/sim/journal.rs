@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::tree::{Inode, Names, Tree};
+use super::tree::{Directory, Inode, Name, Names, Tree};
 
 /// The most that a disk writes in one piece. Disks of 4 KiB sectors exist; 512 is the case that tears more.
 pub const SECTOR_BYTES: usize = 512;
@@ -12,22 +12,51 @@ pub const SECTOR_BYTES: usize = 512;
 /// A change of names.
 #[derive(Clone, Debug)]
 pub(super) enum NameOp {
-    Create { name: Arc<str>, inode: Inode },
-    Rename { from: Arc<str>, to: Arc<str>, inode: Inode },
-    Remove { name: Arc<str> },
+    Create {
+        name: Name,
+        inode: Inode,
+    },
+    MakeDirectory {
+        name: Name,
+        inode: Inode,
+    },
+    /// A second name for a file that has one.
+    Link {
+        name: Name,
+        inode: Inode,
+    },
+    Rename {
+        from: Name,
+        to: Name,
+        inode: Inode,
+    },
+    Remove {
+        name: Name,
+    },
 }
 
 impl NameOp {
+    /// The directory whose sync makes it durable.
+    pub(super) fn directory(&self) -> Directory {
+        match self {
+            NameOp::Create { name, .. }
+            | NameOp::MakeDirectory { name, .. }
+            | NameOp::Link { name, .. }
+            | NameOp::Rename { to: name, .. }
+            | NameOp::Remove { name } => name.0,
+        }
+    }
+
     /// Changes the names. Makes sense in any state of them, since earlier operations may have been lost.
     pub(super) fn apply(&self, names: &mut Names) {
         match self {
-            NameOp::Create { name, inode } => {
-                names.insert(Arc::clone(name), *inode);
+            NameOp::Create { name, inode } | NameOp::MakeDirectory { name, inode } | NameOp::Link { name, inode } => {
+                names.insert(name.clone(), *inode);
             }
             NameOp::Rename { to, inode, .. } => {
                 // The file leaves whatever name it has here: if an earlier rename was lost, that is an older one.
-                names.retain(|_, named| named != inode);
-                names.insert(Arc::clone(to), *inode);
+                names.retain(|(directory, _), named| named != inode || *directory != to.0);
+                names.insert(to.clone(), *inode);
             }
             NameOp::Remove { name } => {
                 names.remove(name);
@@ -85,18 +114,18 @@ pub(super) enum Call {
     Name(NameOp),
     Write(Write),
     Sync(Inode),
-    SyncDir,
+    SyncDir(Directory),
     /// A file sync that failed, and after which the system took the dirty pages for clean: they are never written.
     DropWrites(Inode),
     /// The same for the directory.
-    DropNames,
+    DropNames(Directory),
 }
 
 /// What happened to the disk from outside. Not a call: it is durable at once, and no crash can fall into it.
 #[derive(Clone)]
 pub(super) enum Damage {
     Flip { inode: Inode, offset: usize, xor: u8 },
-    Put { name: Arc<str>, inode: Inode, bytes: Arc<Vec<u8>> },
+    Put { name: Name, inode: Inode, bytes: Arc<Vec<u8>> },
 }
 
 /// Where a disk began, and all that was done to it since.
@@ -114,7 +143,7 @@ impl Journal {
     pub(super) fn new(start: Tree) -> Journal {
         let mut births = vec![Arc::from("?"); start.inodes()];
         for (name, inode) in &start.names {
-            births[inode.0] = Arc::clone(name);
+            births[inode.0] = Arc::clone(&name.1);
         }
         Journal { start, births, ..Journal::default() }
     }
@@ -128,9 +157,9 @@ impl Journal {
                 format!("write {} at {}: {} bytes", file(&write.inode), write.offset, write.bytes.len())
             }
             Call::Sync(inode) => format!("sync {}", file(inode)),
-            Call::SyncDir => "sync directory".to_owned(),
+            Call::SyncDir(_) => "sync directory".to_owned(),
             Call::DropWrites(inode) => format!("sync {} failed, dirty pages dropped", file(inode)),
-            Call::DropNames => "sync directory failed, its changes dropped".to_owned(),
+            Call::DropNames(_) => "sync directory failed, its changes dropped".to_owned(),
         }
     }
 }
@@ -138,9 +167,11 @@ impl Journal {
 impl fmt::Display for NameOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            NameOp::Create { name, .. } => write!(f, "create {name}"),
-            NameOp::Rename { from, to, .. } => write!(f, "rename {from} to {to}"),
-            NameOp::Remove { name } => write!(f, "remove {name}"),
+            NameOp::Create { name, .. } => write!(f, "create {}", name.1),
+            NameOp::MakeDirectory { name, .. } => write!(f, "make directory {}", name.1),
+            NameOp::Link { name, .. } => write!(f, "link {}", name.1),
+            NameOp::Rename { from, to, .. } => write!(f, "rename {} to {}", from.1, to.1),
+            NameOp::Remove { name } => write!(f, "remove {}", name.1),
         }
     }
 }

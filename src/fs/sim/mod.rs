@@ -24,6 +24,8 @@
 //!   appear then.
 //! - Each create, rename and remove since the last directory sync is kept or lost, independently of all others. A rename
 //!   is atomic: the file has one name, the old one or the new one. A file whose name was lost is gone, synced or not.
+//! - A directory is a name like any other: if it is lost, so is all that is in it. A sync of one directory says nothing
+//!   about the names in another.
 //! - A sync that has returned is complete. A crash during a call needs no image of its own: a call that is half done is
 //!   either still pending (then `at` behind it, and the policy tears it), or a sync (then `at` before it, and the policy
 //!   keeps some of what it would have made sure).
@@ -39,6 +41,7 @@ mod disk;
 mod fault;
 mod images;
 mod journal;
+mod new_directory;
 mod policy;
 #[cfg(test)]
 mod tests;

@@ -1,21 +1,29 @@
 //! Names and the files behind them: one state of a disk, with nothing undecided in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A file's number, its place in [`Tree::contents`]. Never reused, so a handle stays with its file whatever happens to
+/// The number of a file, or of a directory: its place in [`Tree::contents`]. Never reused, so a handle stays with its file whatever happens to
 /// the name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Inode(pub(super) usize);
 
+/// Which directory: `None` is the one that the disk begins with.
+pub(super) type Directory = Option<Inode>;
+
+/// A name in a directory.
+pub(super) type Name = (Directory, Arc<str>);
+
 /// Which file each name means. Ordered, so that whatever walks the names does so the same way in every run.
-pub(super) type Names = BTreeMap<Arc<str>, Inode>;
+pub(super) type Names = BTreeMap<Name, Inode>;
 
 /// Cloning shares the contents; a write then copies the one file that it changes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tree {
     pub(super) names: Names,
     contents: Vec<Arc<Vec<u8>>>,
+    /// Those that are no files. Their content is empty.
+    pub(super) directories: BTreeSet<Inode>,
 }
 
 impl Tree {
@@ -44,7 +52,12 @@ impl Tree {
         Arc::make_mut(&mut self.contents[inode.0])
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<Inode> {
-        self.names.get(name).copied()
+    pub(super) fn find(&self, directory: Directory, name: &str) -> Option<Inode> {
+        self.names.get(&(directory, Arc::from(name))).copied()
+    }
+
+    /// The names in a directory.
+    pub(super) fn list(&self, directory: Directory) -> impl Iterator<Item = (&Arc<str>, Inode)> {
+        self.names.iter().filter(move |((at, _), _)| *at == directory).map(|((_, name), inode)| (name, *inode))
     }
 }
