@@ -268,14 +268,3 @@ impl Db {
         self.shared().wait_durable(seq)
     }
 }
-
-/// What is in a table file, for a person to read: its properties, and each block's place, size and key range. Reads and
-/// checks the whole file.
-///
-/// # Errors
-///
-/// [`Error::Corrupt`] with the first damaged place.
-pub fn dump_table(fs: &dyn Fs, name: &str) -> Result<String> {
-    let file = fs.open(name).map_err(crate::storage::Error::io(name, "open"))?;
-    Ok(crate::storage::sstable::dump(file, name)?)
-}

@@ -6,35 +6,35 @@
 
 mod background;
 mod backpressure;
-mod batch;
+pub(crate) mod batch;
 mod catalog;
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod commit;
 mod compaction;
 mod db;
 mod error;
 mod flush;
 mod log;
-mod memtable;
-mod merge;
+pub(crate) mod memtable;
+pub(crate) mod merge;
 mod options;
 mod output;
 mod records;
-mod recovery;
+pub(crate) mod recovery;
 mod retention;
 mod shared;
 mod snapshot;
-mod sources;
+pub(crate) mod sources;
 mod stats;
 #[cfg(test)]
 mod tests;
 mod transact;
-mod version;
+pub(crate) mod version;
 
 pub use crate::codec::SeqNo;
 pub use batch::WriteBatch;
 pub(crate) use commit::Waiter;
-pub use db::{Db, dump_table};
+pub use db::Db;
 pub use error::{Error, Result};
 pub use options::{Clock, Compression, Durability, Entropy, Options};
 pub use snapshot::{Entry, Found, Range, Snapshot};

@@ -53,19 +53,24 @@ struct Replay {
     end: (FileName, u64),
 }
 
-/// Opens the database in `fs`. The caller holds the directory's lock.
-pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
-    let started = std::time::Instant::now();
-    let cache = Arc::new(BlockCache::with_capacity(options.cache_bytes as u64));
-    let source = Arc::new(TableSource { fs: fs.clone(), cache: cache.clone() });
+/// What a directory holds, judged and replayed.
+pub(crate) struct Survey {
+    pub(crate) replayed: Replayed,
+    replay: Replay,
+    /// A number above all that files have had.
+    next_file: u64,
+}
+
+/// Reads the database in `fs` and changes nothing.
+pub(crate) fn survey(fs: &Arc<dyn Fs>, options: &Options, source: &Arc<TableSource>) -> Result<Survey> {
     let names = fs.list().map_err(|source| Error::Io { file: fs.describe(), what: "list the directory", source })?;
     let files: Vec<FileName> = names.iter().filter_map(|name| FileName::parse(name)).collect();
 
-    let current = manifest::current(&*fs)?;
+    let current = manifest::current(&**fs)?;
     let (replayed, manifest_end) = match current {
         Some(number) => {
-            let (edits, end) = manifest::read(&*fs, number)?;
-            (Replayed::new(&edits, &source)?, end)
+            let (edits, end) = manifest::read(&**fs, number)?;
+            (Replayed::new(&edits, source)?, end)
         }
         None => {
             // A crash before the first CURRENT leaves at most a manifest; tables or logs mean that CURRENT was lost.
@@ -82,8 +87,8 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
         return Err(error);
     }
 
-    let mut replay = Replay::new(&options, &replayed);
-    replay.segments(&*fs, &replayed)?;
+    let mut replay = Replay::new(options, &replayed);
+    replay.segments(&**fs, &replayed)?;
     let last = replay.last.max(replayed.last_seq);
     if replay.watermark > last {
         let what = format!("the log ends at sequence number {last}, but up to {} was durable", replay.watermark);
@@ -96,7 +101,7 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
             _ => None,
         });
         for segment in unlisted {
-            if holds_newer(&*fs, segment, replayed.flushed.max(replayed.last_seq))? {
+            if holds_newer(&**fs, segment, replayed.flushed.max(replayed.last_seq))? {
                 let what = format!("an edit is missing: {} is in use, but not listed", FileName::Wal(segment));
                 return Err(Error::Corrupt {
                     file: FileName::Manifest(number).to_string(),
@@ -109,6 +114,16 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
 
     let highest = files.iter().filter_map(|file| file.number()).max().map_or(0, |number| number.0);
     let next_file = replayed.next_file.max(highest + 1);
+    Ok(Survey { replayed, replay, next_file })
+}
+
+/// Opens the database in `fs`. The caller holds the directory's lock.
+pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
+    let started = std::time::Instant::now();
+    let cache = Arc::new(BlockCache::with_capacity(options.cache_bytes as u64));
+    let source = Arc::new(TableSource { fs: fs.clone(), cache: cache.clone() });
+    let Survey { replayed, replay, next_file } = survey(&fs, &options, &source)?;
+    let last = replay.last.max(replayed.last_seq);
     let catalog = Catalog::new(source, options.entropy.clone(), replayed, next_file, &replay.needed)?;
     let number = catalog.new_file();
     let segment = SegmentWriter::create(&*fs, number, options.entropy.draw(), options.first_segment_bytes())?;

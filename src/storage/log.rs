@@ -15,6 +15,8 @@
 //! Reading stops at the first bytes that are no valid record. Whether that is an ordinary torn tail or damage is for
 //! the caller to judge, with the help of [`LogReader::later`], which finds valid records behind the bad place.
 
+use std::ops::Range;
+
 use super::{Error, Result};
 use crate::codec::crc::crc32;
 use crate::codec::cursor::Cursor;
@@ -71,6 +73,23 @@ pub(crate) struct Record<'a> {
     pub(crate) offset: u64,
     pub(crate) kind: u8,
     pub(crate) data: &'a [u8],
+}
+
+impl Record<'_> {
+    /// Where it stands, header included.
+    pub(crate) fn place(&self) -> Range<u64> {
+        self.offset..self.offset + (RECORD_HEADER_LEN + self.data.len()) as u64
+    }
+}
+
+/// A part of a file that may be damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Piece<T> {
+    Valid(T),
+    /// Bytes that are no record.
+    Damage(Range<u64>),
+    /// Zeros up to the end.
+    Blank(Range<u64>),
 }
 
 /// Reads the records of one file's bytes in order.
@@ -140,6 +159,51 @@ impl<'a> LogReader<'a> {
         })
     }
 
+    /// As [`LogReader::open`], for a file of which nothing may be taken for granted: a reader if any record can be made
+    /// out, and what is wrong with the header. The salt is then taken from where the header has it, or from where the
+    /// first record has it: never from bytes that could be a client's.
+    pub(crate) fn salvage(
+        file: &str,
+        bytes: &'a [u8],
+        magic: [u8; 8],
+        number: u64,
+    ) -> (Option<LogReader<'a>>, Option<Error>) {
+        let error = match LogReader::open(file, bytes, magic, number) {
+            Ok(reader) => return (Some(reader), None),
+            Err(error) => error,
+        };
+        let salt_at = |at: usize| bytes.get(at..)?.first_chunk().copied().map(u64::from_le_bytes);
+        let readers = [HEADER_LEN - 12, HEADER_LEN + 9].into_iter().filter_map(salt_at).map(|salt| LogReader {
+            id: LogId { magic, number, salt },
+            bytes,
+            at: HEADER_LEN,
+        });
+        let mut readable =
+            readers.filter(|reader| reader.record_at(HEADER_LEN).is_some() || reader.later().next().is_some());
+        (readable.next(), Some(error))
+    }
+
+    /// All that stands in the file, valid or not, to its end.
+    pub(crate) fn pieces(mut self) -> impl Iterator<Item = Piece<Record<'a>>> + use<'a> {
+        std::iter::from_fn(move || {
+            if let Some(record) = self.next() {
+                return Some(Piece::Valid(record));
+            }
+            let start = self.at;
+            if start >= self.bytes.len() {
+                return None;
+            }
+            let next = self.later().next().map(|record| record.offset as usize);
+            // Zeros at the end are the part that was filled ahead.
+            let written = || start + self.bytes[start..].iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1);
+            let end = next.unwrap_or_else(written);
+            let (start, end, blank) = if end == start { (start, self.bytes.len(), true) } else { (start, end, false) };
+            self.at = end;
+            let place = start as u64..end as u64;
+            Some(if blank { Piece::Blank(place) } else { Piece::Damage(place) })
+        })
+    }
+
     fn record_at(&self, at: usize) -> Option<Record<'a>> {
         let mut cursor = Cursor::new(self.bytes.get(at..)?);
         let crc = cursor.u32()?;
@@ -196,6 +260,49 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x40;
             assert!(LogReader::open("test", &damaged, ID.magic, ID.number).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn pieces_tile_the_file_and_only_the_damaged_record_is_missing() {
+        let mut bytes = log(&[b"one", b"two", b"three"]);
+        bytes.extend([0; 50]);
+        let second = HEADER_LEN + RECORD_HEADER_LEN + 3;
+        let third = second + RECORD_HEADER_LEN + 3;
+        let end = third + RECORD_HEADER_LEN + 5;
+        for at in second..third {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            let (reader, problem) = LogReader::salvage("test", &damaged, ID.magic, ID.number);
+            assert!(problem.is_none());
+            let pieces: Vec<Piece<&[u8]>> = reader.unwrap().pieces().map(data_of).collect();
+            let range = |start, end| start as u64..end as u64;
+            assert_eq!(
+                pieces,
+                [
+                    Piece::Valid(&b"one"[..]),
+                    Piece::Damage(range(second, third)),
+                    Piece::Valid(b"three"),
+                    Piece::Blank(range(end, end + 50))
+                ],
+                "byte {at}"
+            );
+        }
+        for at in 0..HEADER_LEN {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            let (reader, problem) = LogReader::salvage("test", &damaged, ID.magic, ID.number);
+            assert!(problem.is_some());
+            let valid = reader.unwrap().pieces().filter(|piece| matches!(piece, Piece::Valid(_)));
+            assert_eq!(valid.count(), 3, "byte {at}");
+        }
+    }
+
+    fn data_of<'a>(piece: Piece<Record<'a>>) -> Piece<&'a [u8]> {
+        match piece {
+            Piece::Valid(record) => Piece::Valid(record.data),
+            Piece::Damage(place) => Piece::Damage(place),
+            Piece::Blank(place) => Piece::Blank(place),
         }
     }
 

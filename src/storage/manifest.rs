@@ -22,7 +22,7 @@
 
 use std::sync::Arc;
 
-use super::log::{LogId, LogReader, RECORD_HEADER_LEN};
+use super::log::{LogId, LogReader, Piece, RECORD_HEADER_LEN, Record};
 use super::names::{FileName, FileNumber};
 use super::{Error, Result, SeqNo};
 use crate::codec::cursor::Cursor;
@@ -255,16 +255,34 @@ pub(crate) fn current(fs: &dyn Fs) -> Result<Option<FileNumber>> {
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let parsed = (|| {
-        let line = std::str::from_utf8(&bytes).ok()?.strip_suffix('\n')?;
-        let (manifest, sum) = line.split_once(' ')?;
-        let FileName::Manifest(number) = FileName::parse(manifest)? else { return None };
-        (sum == format!("{:08x}", crc::crc32(&[manifest.as_bytes()]))).then_some(number)
-    })();
-    match parsed {
+    match parse_current(&bytes) {
         Some(number) => Ok(Some(number)),
         None => Err(Error::Corrupt { file: name, what: "it does not name a manifest".to_owned(), offset: 0 }),
     }
+}
+
+/// The manifest that the bytes of a `CURRENT` name.
+pub(crate) fn parse_current(bytes: &[u8]) -> Option<FileNumber> {
+    let line = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?;
+    let (manifest, sum) = line.split_once(' ')?;
+    let FileName::Manifest(number) = FileName::parse(manifest)? else { return None };
+    (sum == format!("{:08x}", crc::crc32(&[manifest.as_bytes()]))).then_some(number)
+}
+
+/// What can be made out of a manifest of which nothing may be taken for granted: edits with their offsets, in order, and
+/// what is wrong with the header.
+pub(crate) fn salvage(number: FileNumber, bytes: &[u8]) -> (Vec<Piece<(u64, Edit)>>, Option<Error>) {
+    let name = FileName::Manifest(number).to_string();
+    let (log, problem) = LogReader::salvage(&name, bytes, MAGIC, number.0);
+    let edit = |piece: Piece<Record<'_>>| match piece {
+        Piece::Valid(record) => match (record.kind == EDIT).then(|| decode(record.data)).flatten() {
+            Some(edit) => Piece::Valid((record.offset, edit)),
+            None => Piece::Damage(record.place()),
+        },
+        Piece::Damage(place) => Piece::Damage(place),
+        Piece::Blank(place) => Piece::Blank(place),
+    };
+    (log.into_iter().flat_map(LogReader::pieces).map(edit).collect(), problem)
 }
 
 /// Reads all edits of a manifest in order, and tells where they end. A torn last record is an edit that never took effect; a bad record in front

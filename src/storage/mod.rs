@@ -12,6 +12,7 @@ pub(crate) mod names;
 pub(crate) mod sstable;
 #[cfg(test)]
 mod testing;
+pub(crate) mod text;
 pub(crate) mod wal;
 
 pub(crate) use cache::BlockCache;

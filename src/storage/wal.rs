@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 
-use super::log::{LogId, LogReader, RECORD_HEADER_LEN, Record, SKIPPABLE};
+use super::log::{LogId, LogReader, Piece, RECORD_HEADER_LEN, Record, SKIPPABLE};
 use super::names::{FileName, FileNumber};
 use super::{Error, Result, SeqNo};
 use crate::codec::cursor::Cursor;
@@ -187,23 +187,45 @@ impl<'a> SegmentReader<'a> {
             .map(|group| group.offset)
     }
 
-    fn decode(&self, record: Record<'a>) -> Result<Option<Group<'a>>> {
-        let corrupt = |what: String| Error::Corrupt { file: self.name.clone(), what, offset: record.offset };
-        if record.kind != GROUP && record.kind != MARKER {
-            return match record.kind & SKIPPABLE {
-                0 => Err(corrupt(format!("record kind {} is not known to this Chronos", record.kind))),
-                _ => Ok(None),
-            };
-        }
-        let mut cursor = Cursor::new(record.data);
-        let fields = (|| Some((cursor.u64()?, cursor.u64()?, cursor.u64()?)))();
-        let (first, watermark, time_ms) = fields.ok_or_else(|| corrupt("the record is too short".to_owned()))?;
-        let position = Position { first: SeqNo(first), watermark: SeqNo(watermark), time_ms };
-        if first == 0 || position.first > SeqNo::LIMIT || position.watermark > SeqNo::LIMIT {
-            return Err(corrupt(format!("a record of position {first}, which cannot be")));
-        }
-        Ok(Some(Group { offset: record.offset, position, batches: cursor.rest() }))
+    /// As [`SegmentReader::open`], for a segment of which nothing may be taken for granted: what can be made out, in
+    /// order, and what is wrong with the header.
+    pub(crate) fn salvage(number: FileNumber, bytes: &'a [u8]) -> (Vec<Piece<Group<'a>>>, Option<Error>) {
+        let name = FileName::Wal(number).to_string();
+        let (log, problem) = LogReader::salvage(&name, bytes, MAGIC, number.0);
+        let Some(log) = log else { return (Vec::new(), problem) };
+        let group = |piece: Piece<Record<'a>>| match piece {
+            Piece::Valid(record) => match decode(&name, record) {
+                Ok(Some(group)) => Some(Piece::Valid(group)),
+                Ok(None) => None,
+                Err(_) => Some(Piece::Damage(record.place())),
+            },
+            Piece::Damage(place) => Some(Piece::Damage(place)),
+            Piece::Blank(place) => Some(Piece::Blank(place)),
+        };
+        (log.pieces().filter_map(group).collect(), problem)
     }
+
+    fn decode(&self, record: Record<'a>) -> Result<Option<Group<'a>>> {
+        decode(&self.name, record)
+    }
+}
+
+fn decode<'a>(name: &str, record: Record<'a>) -> Result<Option<Group<'a>>> {
+    let corrupt = |what: String| Error::Corrupt { file: name.to_owned(), what, offset: record.offset };
+    if record.kind != GROUP && record.kind != MARKER {
+        return match record.kind & SKIPPABLE {
+            0 => Err(corrupt(format!("record kind {} is not known to this Chronos", record.kind))),
+            _ => Ok(None),
+        };
+    }
+    let mut cursor = Cursor::new(record.data);
+    let fields = (|| Some((cursor.u64()?, cursor.u64()?, cursor.u64()?)))();
+    let (first, watermark, time_ms) = fields.ok_or_else(|| corrupt("the record is too short".to_owned()))?;
+    let position = Position { first: SeqNo(first), watermark: SeqNo(watermark), time_ms };
+    if first == 0 || position.first > SeqNo::LIMIT || position.watermark > SeqNo::LIMIT {
+        return Err(corrupt(format!("a record of position {first}, which cannot be")));
+    }
+    Ok(Some(Group { offset: record.offset, position, batches: cursor.rest() }))
 }
 
 #[cfg(test)]

@@ -1,68 +1,56 @@
 //! A table as text, for people.
 
-use std::fmt::Write;
-use std::ops::Bound;
+use std::io::{self, Write};
 use std::sync::Arc;
 
-use super::footer::{self, FORMAT_VERSION, HEADER_BYTES};
-use super::reader::read_exact;
-use super::{Malformed, ReadMode, Table};
-use crate::fs::File;
-use crate::storage::{BlockCache, Error, Result};
+use super::footer::FORMAT_VERSION;
+use super::salvage::{Entry, Parts, Piece};
+use crate::storage::text::{shown, shown_kind, shown_range};
 
-/// Keys longer than this are cut in the text.
-const SHOWN_KEY_BYTES: usize = 40;
-
-/// Describes a table: what it says of itself, and each data block with its first and last key. Checks everything on
-/// the way.
-pub(crate) fn dump(file: Arc<dyn File>, name: &str) -> Result<String> {
-    let mut header = [0; HEADER_BYTES];
-    read_exact(&*file, name, &mut header, 0)?;
-    let id = footer::table_of(&header).map_err(|Malformed(what)| Error::corrupt(name, what, 0))?;
-    let table = Arc::new(Table::open(file, name, id, Arc::new(BlockCache::with_capacity(0)))?);
-    let mut text = String::new();
-    describe(&table, name, &mut text)?;
-    Ok(text)
-}
-
-fn describe(table: &Arc<Table>, name: &str, text: &mut String) -> Result<()> {
-    let p = table.properties();
-    let mut line = |text_line: std::fmt::Arguments<'_>| writeln!(text, "{text_line}").expect("a string takes all");
-    line(format_args!("{name}: table {}, format {FORMAT_VERSION}, {} bytes", table.id(), table.file_bytes()));
-    line(format_args!("keys     \"{}\" .. \"{}\"", shown(&p.smallest_key), shown(&p.largest_key)));
-    line(format_args!("seq      {} .. {}", p.smallest_seq, p.largest_seq));
-    line(format_args!(
-        "entries  {}: {} tombstones, {} older versions, {} expiring (earliest {})",
-        p.entries, p.tombstones, p.older_versions, p.expiring, p.earliest_expiry
-    ));
-    line(format_args!(
-        "bytes    keys {}, values {}, {} data blocks {}",
-        p.key_bytes, p.value_bytes, p.data_blocks, p.data_bytes
-    ));
-    let mut entries = table.iter_forward(Bound::Unbounded, ReadMode::Streaming);
-    let mut more = entries.advance()?;
-    for n in 0..table.index().len() {
-        let (first, mut last, mut count) = (entries.key().to_vec(), Vec::new(), 0);
-        while more && entries.block_number() == n {
-            last.clear();
-            last.extend_from_slice(entries.key());
-            count += 1;
-            more = entries.advance()?;
-        }
-        let at = table.index().handle(n);
-        line(format_args!(
-            "block {n}  at {}, {} bytes, {count} entries, \"{}\" .. \"{}\"",
-            at.offset,
-            at.length,
-            shown(&first),
-            shown(&last)
-        ));
+/// Describes a table: what it says of itself, and each data block with its first and last key, or with all its entries.
+/// What is damaged is said to be in its place; whether anything is.
+pub(crate) fn dump(parts: &Arc<Parts>, entries_too: bool, out: &mut dyn Write) -> io::Result<bool> {
+    let mut damaged = !parts.problems.is_empty();
+    writeln!(out, "{}: table {}, format {FORMAT_VERSION}, {} bytes", parts.name(), parts.id(), parts.bytes())?;
+    if let Some(p) = &parts.properties {
+        writeln!(out, "keys     \"{}\" .. \"{}\"", shown(&p.smallest_key), shown(&p.largest_key))?;
+        writeln!(out, "seq      {} .. {}", p.smallest_seq, p.largest_seq)?;
+        writeln!(
+            out,
+            "entries  {}: {} tombstones, {} older versions, {} expiring (earliest {})",
+            p.entries, p.tombstones, p.older_versions, p.expiring, p.earliest_expiry
+        )?;
+        writeln!(
+            out,
+            "bytes    keys {}, values {}, {} data blocks {}",
+            p.key_bytes, p.value_bytes, p.data_blocks, p.data_bytes
+        )?;
     }
-    Ok(())
+    for problem in &parts.problems {
+        writeln!(out, "damaged  {problem}")?;
+    }
+    for (n, piece) in parts.pieces().enumerate() {
+        match piece {
+            Piece::Block { offset, length, entries } => {
+                let ends = entries.first().zip(entries.last());
+                let (first, last) = ends.map_or((&[][..], &[][..]), |(first, last)| (&first.key, &last.key));
+                let (first, last, count) = (shown(first), shown(last), entries.len());
+                writeln!(out, "block {n}  at {offset}, {length} bytes, {count} entries, \"{first}\" .. \"{last}\"")?;
+                if entries_too {
+                    entries.iter().try_for_each(|entry| dump_entry(entry, out))?;
+                }
+            }
+            Piece::Lost { offset, length, after, upto, error } => {
+                damaged = true;
+                let range = shown_range(after.as_deref(), upto.as_deref());
+                writeln!(out, "block {n}  at {offset}, {length} bytes, DAMAGED: {error}; {range}")?;
+            }
+        }
+    }
+    Ok(damaged)
 }
 
-fn shown(key: &[u8]) -> String {
-    let cut = &key[..key.len().min(SHOWN_KEY_BYTES)];
-    let more = if cut.len() < key.len() { "..." } else { "" };
-    format!("{}{more}", cut.escape_ascii())
+fn dump_entry(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
+    let (key, value) = (entry.key.escape_ascii(), &entry.value);
+    writeln!(out, "  {} \"{key}\"{}", entry.seq, shown_kind(entry.kind, value))
 }

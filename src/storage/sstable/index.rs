@@ -98,6 +98,11 @@ impl Index {
         self.blocks.last().map_or(HEADER_BYTES as u64, |block| block.offset + u64::from(block.length))
     }
 
+    /// What separates the n-th block from the one behind it.
+    pub(super) fn separator(&self, n: usize) -> (&[u8], SeqNo) {
+        (self.key(n), self.blocks[n].seq)
+    }
+
     fn key(&self, n: usize) -> &[u8] {
         let start = if n == 0 { 0 } else { self.blocks[n - 1].key_end };
         &self.keys[start as usize..self.blocks[n].key_end as usize]

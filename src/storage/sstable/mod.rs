@@ -18,6 +18,8 @@
 
 mod block;
 mod block_builder;
+mod carve;
+mod check;
 mod cut;
 mod dump;
 mod filter;
@@ -29,17 +31,21 @@ mod options;
 mod output;
 mod properties;
 mod reader;
+mod salvage;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use block::Block;
+pub(crate) use check::check;
 pub(crate) use dump::dump;
 pub(crate) use iter::{Backward, Forward};
 pub use options::Compression;
 pub(crate) use options::TableOptions;
+pub(crate) use properties::Properties;
 pub(crate) use reader::{ReadMode, Table};
+pub(crate) use salvage::{Entry, Parts, Piece, Pieces};
 pub(crate) use writer::{TableMeta, TableWriter};
 
 #[cfg(test)]

@@ -1,0 +1,258 @@
+//! A table of which nothing may be taken for granted, part by part and block by block: for checking, showing and
+//! repairing. What can be read is told apart from what cannot, and no damage hides what lies behind it.
+//!
+//! With an index that can be read, it says where the blocks are. Without one they are carved out of the file: see
+//! [`super::carve`].
+
+use std::sync::Arc;
+
+use super::Malformed;
+use super::block::{Block, common_prefix};
+use super::carve::carve;
+use super::filter::Filter;
+use super::footer::{self, FOOTER_BYTES, Footer, HEADER_BYTES};
+use super::frame::{self, Handle};
+use super::index::Index;
+use super::properties::Properties;
+use super::reader::read_exact;
+use crate::codec::{SeqNo, Slice};
+use crate::fs::File;
+use crate::storage::{Error, Kind, Result, TableId};
+
+/// What can be read of a table besides its data blocks.
+pub(crate) struct Parts {
+    file: Arc<dyn File>,
+    name: String,
+    id: TableId,
+    bytes: u64,
+    /// What is wrong with these parts.
+    pub(crate) problems: Vec<Error>,
+    pub(super) filter: Option<Filter>,
+    pub(super) index: Option<Index>,
+    pub(crate) properties: Option<Properties>,
+    /// Where the data blocks end, if a footer says so.
+    data_end: Option<u64>,
+}
+
+/// One entry of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) key: Vec<u8>,
+    pub(crate) seq: SeqNo,
+    pub(crate) kind: Kind,
+    pub(crate) value: Slice,
+}
+
+/// A data block, or a place where one was.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Block {
+        offset: u64,
+        length: u64,
+        /// At least one.
+        entries: Vec<Entry>,
+    },
+    /// Its keys lie behind `after` and not behind `upto`, as far as that is known.
+    Lost { offset: u64, length: u64, after: Option<Vec<u8>>, upto: Option<Vec<u8>>, error: Error },
+}
+
+impl Parts {
+    /// Reads the parts. What the disk refuses to read is a problem like any other.
+    pub(crate) fn read(file: Arc<dyn File>, name: &str, id: TableId) -> Parts {
+        let (filter, index, properties) = (None, None, None);
+        let (name, problems) = (name.to_owned(), Vec::new());
+        let mut parts = Parts { file, name, id, bytes: 0, problems, filter, index, properties, data_end: None };
+        if let Err(error) = parts.read_ends() {
+            parts.problems.push(error);
+        }
+        parts
+    }
+
+    fn read_ends(&mut self) -> Result<()> {
+        self.bytes = self.file.len().map_err(Error::io(&self.name, "read length of table"))?;
+        let mut header = [0; HEADER_BYTES];
+        let header = read_exact(&*self.file, &self.name, &mut header, 0).and_then(|()| {
+            let found = footer::table_of(&header).map_err(|malformed| self.corrupt(malformed, 0))?;
+            let foreign =
+                || Error::corrupt(&self.name, format!("file belongs to table {found} instead of {}", self.id), 0);
+            if found == self.id { Ok(()) } else { Err(foreign()) }
+        });
+        self.problems.extend(header.err());
+        let at = self.bytes.checked_sub(FOOTER_BYTES as u64).filter(|&at| at >= HEADER_BYTES as u64);
+        let at = at.ok_or_else(|| Error::corrupt(&self.name, "file is too short for a table", self.bytes))?;
+        let mut bytes = [0; FOOTER_BYTES];
+        read_exact(&*self.file, &self.name, &mut bytes, at)?;
+        let footer = Footer::decode(&bytes, self.id, at).map_err(|malformed| self.corrupt(malformed, at))?;
+        self.data_end = Some(footer.filter.offset);
+        self.filter = self.part(footer.filter, Filter::decode);
+        self.index = self.part(footer.index, |bytes| match Index::decode(bytes)? {
+            index if index.data_end() == footer.filter.offset => Ok(index),
+            _ => Err(Malformed("index does not cover the data blocks")),
+        });
+        self.properties = self.part(footer.properties, Properties::decode);
+        Ok(())
+    }
+
+    fn part<T>(&mut self, at: Handle, decode: impl FnOnce(&[u8]) -> std::result::Result<T, Malformed>) -> Option<T> {
+        let part = self
+            .stored(at)
+            .and_then(|content| decode(&content).map_err(|malformed| self.corrupt(malformed, at.offset)));
+        part.map_err(|error| self.problems.push(error)).ok()
+    }
+
+    /// The content of a stored block.
+    fn stored(&self, at: Handle) -> Result<Slice> {
+        let read = |buffer: &mut [u8]| read_exact(&*self.file, &self.name, buffer, at.offset);
+        let stored = Slice::build(at.length as usize, read)?;
+        frame::open(&stored, self.id, at.offset).map_err(|malformed| self.corrupt(malformed, at.offset))
+    }
+
+    fn corrupt(&self, Malformed(what): Malformed, offset: u64) -> Error {
+        Error::corrupt(&self.name, what, offset)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn id(&self) -> TableId {
+        self.id
+    }
+
+    /// The length of the file.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The data blocks in order, good and bad.
+    pub(crate) fn pieces(self: &Arc<Self>) -> Pieces {
+        let places = match &self.index {
+            Some(index) => (0..index.len()).map(|n| Place::Block(index.handle(n))).collect(),
+            None => self.carved(),
+        };
+        Pieces { parts: self.clone(), places, next: 0, last: None }
+    }
+
+    fn carved(&self) -> Vec<Place> {
+        let end = self.data_end.unwrap_or(self.bytes);
+        let mut bytes = vec![0; usize::try_from(end).unwrap_or(0)];
+        match self.file.read_at(&mut bytes, 0) {
+            Ok(len) => bytes.truncate(len),
+            // Not readable in one piece, and nothing says where the pieces are.
+            Err(_) => bytes.clear(),
+        }
+        let is_data = |stored: &[u8], offset| {
+            let content = frame::open(&Slice::copy_from(stored), self.id, offset);
+            content.and_then(Block::parse).and_then(|block| entries(&block)).is_ok()
+        };
+        carve(&bytes, HEADER_BYTES, self.id, is_data)
+    }
+}
+
+/// Where a block is, or was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Block(Handle),
+    /// Bytes between blocks that are none.
+    Gap {
+        offset: u64,
+        length: u64,
+    },
+}
+
+/// See [`Parts::pieces`].
+pub(crate) struct Pieces {
+    parts: Arc<Parts>,
+    places: Vec<Place>,
+    next: usize,
+    /// The last entry that was good.
+    last: Option<(Vec<u8>, SeqNo)>,
+}
+
+impl Iterator for Pieces {
+    type Item = Piece;
+
+    fn next(&mut self) -> Option<Piece> {
+        let n = self.next;
+        let place = *self.places.get(n)?;
+        self.next += 1;
+        let (offset, length, found) = match place {
+            Place::Block(at) => (at.offset, u64::from(at.length), self.entries(at)),
+            Place::Gap { offset, length } => {
+                let what = "no block can be made out of these bytes";
+                (offset, length, Err(Error::corrupt(&self.parts.name, what, offset)))
+            }
+        };
+        match found {
+            Ok(entries) => {
+                self.last = entries.last().map(|entry| (entry.key.clone(), entry.seq));
+                Some(Piece::Block { offset, length, entries })
+            }
+            Err(error) => {
+                let (after, upto) = self.range(n);
+                Some(Piece::Lost { offset, length, after, upto, error })
+            }
+        }
+    }
+}
+
+impl Pieces {
+    fn entries(&self, at: Handle) -> Result<Vec<Entry>> {
+        let malformed = |malformed| self.parts.corrupt(malformed, at.offset);
+        let entries = Block::parse(self.parts.stored(at)?).and_then(|block| entries(&block)).map_err(malformed)?;
+        match (&self.last, entries.first()) {
+            (Some((key, seq)), Some(first)) if !comes_before((key, *seq), (&first.key, first.seq)) => {
+                Err(malformed(Malformed("block comes out of order")))
+            }
+            _ => Ok(entries),
+        }
+    }
+
+    /// Between which keys those of the n-th place lie.
+    fn range(&self, n: usize) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+        let Some(index) = &self.parts.index else {
+            let first_key = |place: &Place| match place {
+                Place::Block(at) => self.entries(*at).ok()?.into_iter().next().map(|entry| entry.key),
+                Place::Gap { .. } => None,
+            };
+            return (self.last.as_ref().map(|(key, _)| key.clone()), self.places[n + 1..].iter().find_map(first_key));
+        };
+        let separator = |n| index.separator(n).0.to_vec();
+        (n.checked_sub(1).map(separator), Some(separator(n)))
+    }
+}
+
+/// The order of entries.
+pub(super) fn comes_before(a: (&[u8], SeqNo), b: (&[u8], SeqNo)) -> bool {
+    a.0 < b.0 || (a.0 == b.0 && a.1 > b.1)
+}
+
+/// All entries of a block, if every byte of it is as a writer writes it.
+fn entries(block: &Block) -> std::result::Result<Vec<Entry>, Malformed> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let (mut at, mut restarts) = (0, 0);
+    while at < block.entries_end() {
+        let entry = block.entry_at(at)?;
+        let suffix = block.bytes(&entry.suffix);
+        let last = entries.last().map_or((&b""[..], SeqNo::MAX), |last| (&last.key[..], last.seq));
+        let head = last.0.get(..entry.shared).ok_or(Malformed("entry shares more than there is"))?;
+        let key = [head, suffix].concat();
+        if restarts < block.restarts() && block.restart(restarts) == at {
+            restarts += 1;
+            if entry.shared != 0 {
+                return Err(Malformed("entry at a restart point shares"));
+            }
+        } else if entry.shared != common_prefix(last.0, &key) {
+            return Err(Malformed("entry shares less than there is"));
+        }
+        if !entries.is_empty() && !comes_before(last, (&key, entry.seq)) {
+            return Err(Malformed("entries come out of order"));
+        }
+        at = entry.value.end;
+        entries.push(Entry { key, seq: entry.seq, kind: entry.kind, value: block.slice(&entry.value) });
+    }
+    if restarts != block.restarts() || at != block.entries_end() {
+        return Err(Malformed("restart points are not where entries are"));
+    }
+    Ok(entries)
+}

@@ -1,0 +1,32 @@
+//! Keys and values as text, for people: what is not printable ASCII is escaped.
+
+use super::Kind;
+
+/// Longer ones are cut.
+const SHOWN_BYTES: usize = 40;
+
+/// A key or a value; cut if it is long.
+pub(crate) fn shown(bytes: &[u8]) -> String {
+    let cut = &bytes[..bytes.len().min(SHOWN_BYTES)];
+    let more = if cut.len() < bytes.len() { "..." } else { "" };
+    format!("{}{more}", cut.escape_ascii())
+}
+
+/// Which keys lie behind `after` and not behind `upto`.
+pub(crate) fn shown_range(after: Option<&[u8]>, upto: Option<&[u8]>) -> String {
+    match (after, upto) {
+        (None, None) => "any keys".to_owned(),
+        (Some(after), None) => format!("keys behind \"{}\"", shown(after)),
+        (None, Some(upto)) => format!("keys up to \"{}\"", shown(upto)),
+        (Some(after), Some(upto)) => format!("keys behind \"{}\" up to \"{}\"", shown(after), shown(upto)),
+    }
+}
+
+/// What a version says of its key.
+pub(crate) fn shown_kind(kind: Kind, value: &[u8]) -> String {
+    match kind {
+        Kind::Put { expires_at: None } => format!(" = \"{}\"", shown(value)),
+        Kind::Put { expires_at: Some(at) } => format!(" = \"{}\" until {at}", shown(value)),
+        Kind::Tombstone => " deleted".to_owned(),
+    }
+}
