@@ -2,7 +2,7 @@
 //!
 //! 1. Take the directory's lock.
 //! 2. Read `CURRENT` and the manifest.
-//! 3. Replay the log segments that it lists, in order, into memtables.
+//! 3. Replay the log segments that it lists, in order, into memtables, and sync them.
 //! 4. Begin a new manifest in which every replayed segment is closed at its last valid byte.
 //! 5. Begin a new segment.
 //! 6. Delete what no longer belongs. Only then is the database open.
@@ -16,6 +16,10 @@
 //! - damage, if the manifest says that the segment is longer, or a later segment has a record, or a valid record behind
 //!   the bad bytes says that what they held was durable: acknowledged writes are gone, and the start is refused;
 //! - an ordinary torn tail otherwise: what they held was never acknowledged. It is dropped, and the log says how much.
+//!
+//! **Synced before it is believed.** A process that was killed between a write and its sync leaves a group that can be
+//! read, but would not survive the power. Clients will be told of it, and the manifest will say that the segment
+//! reaches beyond it: so it is synced first.
 
 use std::sync::Arc;
 
@@ -32,7 +36,7 @@ use super::{Error, Result, SeqNo};
 use crate::fs::Fs;
 use crate::storage::names::{FileName, FileNumber};
 use crate::storage::wal::{SegmentReader, SegmentWriter};
-use crate::storage::{BlockCache, manifest, read_into, read_whole};
+use crate::storage::{BlockCache, manifest, read_into, read_whole, sync_file};
 
 /// What replaying the log has come to.
 struct Replay {
@@ -227,6 +231,9 @@ impl Replay {
                     let dropped = bytes.len() as u64 - reader.offset();
                     warn!(file = %name, offset = reader.offset(), dropped, "the log ends in a torn tail: writes that were never acknowledged are dropped");
                 }
+            }
+            if closed.is_none() && self.end.0 == FileName::Wal(number) {
+                sync_file(fs, &name)?;
             }
             if self.changes > before {
                 self.needed.push((number, reader.offset(), self.last));

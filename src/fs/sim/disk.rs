@@ -84,6 +84,12 @@ impl SimFs {
         self.disk.lock().faults.disarm();
     }
 
+    /// As if the process that uses the directory had been killed: the lock is free, and what was not synced is still
+    /// pending, for the next process to read and for the power to lose.
+    pub fn kill(&self) {
+        self.disk.lock().locked = false;
+    }
+
     /// How many calls have failed because of faults.
     pub fn struck(&self) -> usize {
         self.disk.lock().faults.struck()
