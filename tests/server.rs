@@ -382,7 +382,7 @@ fn shutdown_by_command_and_idle_clients_do_not_hold_it_up() {
     let mut idle = server.connect();
     idle.write_all(b"PING\n").unwrap();
     idle.read_exact(&mut [0; 5]).unwrap();
-    server.connect().write_all(b"SHUTDOWN\n").unwrap();
+    assert_eq!(text(&server.converse(b"PING\nSHUTDOWN FOO\nSHUTDOWN\nPING\n")), "PONG\n(error) ERR syntax error\n");
     let mut rest = Vec::new();
     idle.read_to_end(&mut rest).unwrap();
     assert_eq!(text(&rest), "");

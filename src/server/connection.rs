@@ -15,7 +15,7 @@ use super::input::{Input, Received};
 use super::limits::{FLUSH_BYTES, KEEP_BYTES, Limits};
 use super::outbox::Outbox;
 use super::replies::Replies;
-use crate::command::{self, Context, Environment, Session};
+use crate::command::{self, Context, Ending, Environment, Session};
 use crate::engine::{SeqNo, Waiter};
 use crate::keyspace::Keyspace;
 use crate::protocol::{Decoder, Dialect, Reply, Step};
@@ -129,9 +129,11 @@ impl Connection {
                         self.decoder.switch_to_resp();
                     }
                     let pending = !self.house.keyspace.db.is_durable(depends);
-                    self.replies.push(&reply, self.session.dialect, pending.then_some(depends));
+                    if self.session.ending != Some(Ending::Unanswered) {
+                        self.replies.push(&reply, self.session.dialect, pending.then_some(depends));
+                    }
                     self.input.consume(used);
-                    if self.session.closing {
+                    if self.session.ending.is_some() {
                         break Next::Finish;
                     }
                     if self.replies.bytes.len() >= FLUSH_BYTES && !self.deliver() {
