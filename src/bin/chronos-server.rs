@@ -37,7 +37,8 @@ const EXAMPLES: &str = "Examples:
   printf 'SET greeting hello\\nGET greeting\\n' | nc -N 127.0.0.1 6379
   redis-cli -p 6379 SET greeting hello
 
-Exit status: 0 after an orderly shutdown (SIGINT, SIGTERM, SHUTDOWN), 1 if it could not start, 2 for wrong arguments.";
+Exit status: 0 after an orderly shutdown (SIGINT, SIGTERM, SIGHUP, SHUTDOWN), 1 if it could not start, 2 for wrong
+arguments. A terminal that closes sends SIGHUP, also to a server under nohup; setsid detaches from it.";
 
 /// After a second signal: as a shell reports a death by SIGINT.
 const EXIT_INTERRUPTED: i32 = 130;
