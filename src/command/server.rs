@@ -1,10 +1,10 @@
 //! The server: its data files, its end, and what a single primary answers to questions about replicas and the like.
 
-use super::{Context, Ending};
 use super::argument::{canonical_integer, integer, is, shown};
 use super::refusal::Refusal;
 use super::spec::Flag::{Admin, Fast, Loading, Noscript, Readonly, Stale};
 use super::spec::{Answer, Keys, Run, Spec};
+use super::{Context, Ending};
 use crate::protocol::{Reply, Request};
 
 pub(super) const COMMANDS: &[Spec] = &[
