@@ -12,11 +12,13 @@ mod server;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal};
 use server::{Server, command};
 
 /// Nothing takes this long even on a loaded machine.
@@ -160,4 +162,108 @@ fn a_first_start_on_a_full_disk_is_one_clear_line_and_exit_1() {
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("No space left") && message.lines().count() == 1, "{message}");
+}
+
+/// Numbers in a directory of `/proc`, such as open descriptors.
+fn numbers(server: &Server, of: &str) -> Vec<u64> {
+    let entries = fs::read_dir(format!("/proc/{}/{of}", server.pid().as_raw_nonzero())).unwrap();
+    entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Connects `count` clients of which `refusal` tells those away that find no room; those that were served.
+fn crowd(server: &Server, count: usize, refusal: &str) -> Vec<Client> {
+    let mut served = Vec::new();
+    for n in 0..count {
+        let mut client = Client::connect(server);
+        match client.ask(&format!("SET crowd:{n} here")) {
+            reply if reply == "OK" => served.push(client),
+            reply => assert!(reply.is_empty() || reply == refusal, "{reply}"),
+        }
+    }
+    assert!((1..count).contains(&served.len()), "{} of {count} were served", served.len());
+    served
+}
+
+/// That `served` are still served, and that somebody else is when one of them leaves.
+fn make_room(server: &Server, mut served: Vec<Client>) {
+    for (n, client) in served.iter_mut().enumerate() {
+        assert_eq!(client.ask(&format!("SET still:{n} here")), "OK");
+        assert_eq!(client.ask(&format!("GET still:{n}")), "here");
+    }
+    served.pop();
+    let since = Instant::now();
+    // Its thread is about to give the place back.
+    while Client::connect(server).ask("PING") != "PONG" {
+        assert!(since.elapsed() < RESUME, "a place is free, and nobody gets it");
+        std::thread::yield_now();
+    }
+    assert_eq!(served.first_mut().map_or("PONG".to_owned(), |client| client.ask("PING")), "PONG");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_descriptors_clients_are_sent_away_and_those_there_are_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(Client::connect(&server).ask("SET a 1"), "OK");
+    let used = numbers(&server, "fd");
+    let free_below = |limit: &u64| (0..*limit).filter(|fd| !used.contains(fd)).count();
+    let limit = (0..).find(|limit| free_below(limit) == 4);
+    let limits = Rlimit { current: limit, maximum: limit };
+    rustix::process::prlimit(Some(server.pid()), Resource::Nofile, limits).unwrap();
+    let served = crowd(&server, 60, "-ERR out of file descriptors");
+    make_room(&server, served);
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("out of file descriptors"), "{log}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn started_with_few_descriptors_it_allows_fewer_clients_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new("prlimit");
+    command.arg("--nofile=64:64").arg(env!("CARGO_BIN_EXE_chronos-server"));
+    command.args(["--port", "0", "--dir"]).arg(dir.path());
+    let server = Server::run(command);
+    assert!(server.log.contains("raise `ulimit -n`"), "{}", server.log);
+    let served = crowd(&server, 60, "-ERR max number of clients reached");
+    make_room(&server, served);
+    end(server);
+}
+
+/// A user that nobody else is, so that a limit on its threads is one on the server's.
+const NOBODY_ELSE: u32 = 1_934_567_123;
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_threads_clients_are_sent_away_and_those_there_are_served() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: a server of a user of its own needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // Where that user can reach it.
+    let binary = dir.path().join("chronos-server");
+    fs::copy(env!("CARGO_BIN_EXE_chronos-server"), &binary).unwrap();
+    for (path, mode) in [(dir.path(), 0o777), (&binary, 0o755)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let start = |threads: u64| {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nproc={threads}:{threads}")).arg(&binary);
+        command.args(["--port", "0", "--dir"]).arg(dir.path().join("data")).uid(NOBODY_ELSE).gid(NOBODY_ELSE);
+        Server::run(command)
+    };
+    let server = start(100);
+    let threads = numbers(&server, "task").len() as u64;
+    end(server);
+    let server = start(threads + 4);
+    let served = crowd(&server, 60, "-ERR no thread for another client");
+    make_room(&server, served);
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("no thread for a client"), "{log}");
 }

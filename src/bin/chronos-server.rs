@@ -110,3 +110,37 @@ fn parse_level(text: &str) -> Result<LevelFilter, String> {
 fn say(line: &str) {
     let _ = writeln!(stderr(), "{line}");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::thread;
+
+    use super::*;
+
+    /// Set in the process that is to panic, which is this test once more.
+    const PANIC: &str = "CHRONOS_TEST_PANIC";
+
+    #[test]
+    fn a_panic_in_any_thread_ends_the_process_and_says_where() {
+        if std::env::var_os(PANIC).is_some() {
+            end_on_panic();
+            let thread =
+                thread::Builder::new().name("unlucky".into()).spawn(|| panic!("on purpose")).expect("a thread");
+            // Without the hook this would be all, and the test would pass.
+            let _ = thread.join();
+            return;
+        }
+        let itself = std::env::current_exe().expect("a path");
+        let mut command = Command::new(itself);
+        command.args(["--exact", "tests::a_panic_in_any_thread_ends_the_process_and_says_where"]).env(PANIC, "1");
+        let output = command.output().expect("it runs");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(EXIT_PANICKED), "{message}");
+        assert!(
+            message.starts_with("chronos-server: internal error in thread unlucky: panicked at src/bin"),
+            "{message}"
+        );
+        assert!(message.contains("on purpose"), "{message}");
+    }
+}
