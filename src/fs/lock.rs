@@ -39,7 +39,10 @@ impl LockGuard {
             Err(errno) => return Err(LockError::Io(errno.into())),
         }
         let guard = LockGuard { fd };
-        guard.name_holder().map_err(LockError::Io)?;
+        if guard.name_holder().is_err() {
+            // Only messages need the id, and a full disk is no reason not to start. But none of another process.
+            let _ = rustix::fs::ftruncate(&guard.fd, 0);
+        }
         Ok(guard)
     }
 
