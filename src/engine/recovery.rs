@@ -134,14 +134,14 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
         sync_file(&*fs, &FileName::Manifest(current).to_string())?;
         fs.sync_dir().map_err(|source| Error::Io { file: fs.describe(), what: "sync the directory", source })?;
     }
-    let mut segment = begun.and_then(|()| catalog.new_segment(options.first_segment_bytes()));
-    match &segment {
+    let segment = match begun.and_then(|()| catalog.new_segment(options.first_segment_bytes())) {
         Err(error) if current.is_some() => {
             error!(%error, "the disk takes no writes: reads are served, writes are refused until a log file can be begun");
+            Err(error)
         }
         // A database that has just been created has nothing to serve.
-        _ => segment = Ok(segment?),
-    }
+        segment => Ok(segment?),
+    };
 
     info!(changes = replay.changes, seq = last.0, took = ?started.elapsed(), "recovered");
     let commit = Commit::new(replay.active.clone(), segment, last);

@@ -1,7 +1,7 @@
 //! The lock file: one process, and within it one [`OsFs`](super::OsFs), works on a directory at a time.
 //!
 //! ```text
-//! LOCK := pid: decimal digits | "\n"
+//! LOCK := pid: decimal digits | "\n"      // or nothing, if the disk had no room for it
 //! ```
 //!
 //! The system forgets the lock when its holder ends, however that happens, so nobody ever has to remove the file by
