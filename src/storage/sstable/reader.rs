@@ -99,7 +99,7 @@ impl Table {
             return Ok(None);
         }
         let Some(n) = self.index.find(key, as_of) else { return Ok(None) };
-        self.cached_block(n)?.find(key, as_of).map_err(|malformed| self.corrupt(malformed, n))
+        self.cached_block(n)?.find(key, hash, as_of).map_err(|malformed| self.corrupt(malformed, n))
     }
 
     /// All versions of all keys from `lower` on: key ascending, seq descending.
