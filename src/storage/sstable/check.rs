@@ -10,6 +10,7 @@ use crate::storage::Error;
 
 /// What a check has found.
 pub(crate) struct Checked {
+    /// Besides those of the parts themselves.
     pub(crate) problems: Vec<Error>,
     /// Of the entries that could be read.
     pub(crate) counted: Properties,

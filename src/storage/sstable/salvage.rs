@@ -15,6 +15,7 @@ use super::frame::{self, Handle};
 use super::index::Index;
 use super::properties::Properties;
 use super::reader::read_exact;
+use crate::codec::hash::KeyHash;
 use crate::codec::{SeqNo, Slice};
 use crate::fs::File;
 use crate::storage::{Error, Kind, Result, TableId};
@@ -229,30 +230,28 @@ pub(super) fn comes_before(a: (&[u8], SeqNo), b: (&[u8], SeqNo)) -> bool {
 
 /// All entries of a block, if every byte of it is as a writer writes it.
 fn entries(block: &Block) -> std::result::Result<Vec<Entry>, Malformed> {
-    let mut entries: Vec<Entry> = Vec::new();
-    let (mut at, mut restarts) = (0, 0);
-    while at < block.entries_end() {
+    let mut entries: Vec<Entry> = Vec::with_capacity(block.entries());
+    let mut at = block.restart(0);
+    for (n, tag) in block.tags().iter().enumerate() {
         let entry = block.entry_at(at)?;
-        let suffix = block.bytes(&entry.suffix);
         let last = entries.last().map_or((&b""[..], SeqNo::MAX), |last| (&last.key[..], last.seq));
         let head = last.0.get(..entry.shared).ok_or(Malformed("entry shares more than there is"))?;
-        let key = [head, suffix].concat();
-        if restarts < block.restarts() && block.restart(restarts) == at {
-            restarts += 1;
-            if entry.shared != 0 {
-                return Err(Malformed("entry at a restart point shares"));
-            }
-        } else if entry.shared != common_prefix(last.0, &key) {
+        let key = [head, block.bytes(&entry.suffix)].concat();
+        let restart = n.is_multiple_of(1 << block.shift());
+        if restart && (entry.shared != 0 || block.restart(n >> block.shift()) != at) {
+            return Err(Malformed("restart points are not where entries are"));
+        }
+        if !restart && entry.shared != common_prefix(last.0, &key) {
             return Err(Malformed("entry shares less than there is"));
         }
-        if !entries.is_empty() && !comes_before(last, (&key, entry.seq)) {
+        if n > 0 && !comes_before(last, (&key, entry.seq)) {
             return Err(Malformed("entries come out of order"));
+        }
+        if KeyHash::of(&key).tag() != *tag {
+            return Err(Malformed("entry has a tag that is not its key's"));
         }
         at = entry.value.end;
         entries.push(Entry { key, seq: entry.seq, kind: entry.kind, value: block.slice(&entry.value) });
     }
-    if restarts != block.restarts() || at != block.entries_end() {
-        return Err(Malformed("restart points are not where entries are"));
-    }
-    Ok(entries)
+    if at == block.end() { Ok(entries) } else { Err(Malformed("entries do not end where the block does")) }
 }

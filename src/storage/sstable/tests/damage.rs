@@ -154,7 +154,7 @@ fn nothing_panics_when_checksums_are_right_and_bytes_are_not() {
 
 fn walk(bytes: &[u8], entries: &[Entry]) {
     let file = MemFile::with(bytes);
-    let _ = dump(file.clone(), NAME);
+    let _ = dump_of(&file);
     let Ok(table) = open(&file) else { return };
     for bound in [Bound::Unbounded, Bound::Included(&b"user:015"[..]), Bound::Excluded(b"user:020")] {
         let _ = forward(&table, bound, ReadMode::Cached);

@@ -3,11 +3,12 @@
 mod damage;
 mod golden;
 mod model;
+mod salvage;
 
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{Compression, ReadMode, Table, TableMeta, TableOptions, TableWriter};
+use super::{Compression, Parts, ReadMode, Table, TableMeta, TableOptions, TableWriter, dump};
 use crate::codec::SeqNo;
 use crate::codec::hash::KeyHash;
 use crate::storage::testing::MemFile;
@@ -82,4 +83,11 @@ fn get(table: &Table, key: &[u8], as_of: u64) -> Result<Option<Version>> {
 fn newest(entries: &[Entry], key: &[u8], as_of: u64) -> Option<Version> {
     let entry = entries.iter().find(|entry| entry.key == key && entry.seq.0 <= as_of)?;
     Some(Version { seq: entry.seq, kind: entry.kind, value: entry.value.clone().into() })
+}
+
+/// What a person is shown of it.
+fn dump_of(file: &Arc<MemFile>) -> String {
+    let mut text = Vec::new();
+    dump(&Arc::new(Parts::read(file.clone(), NAME, TABLE)), true, &mut text).unwrap();
+    String::from_utf8(text).unwrap()
 }
