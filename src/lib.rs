@@ -9,6 +9,7 @@
 //! | `protocol` | bytes to requests, replies to bytes: text and RESP | any command |
 //! | `command` | one table row and one function per command | RESP, sockets |
 //! | `keyspace` | databases, types and expiry over ordered bytes | command names |
+//! | [`admin`] | tools for whoever looks after a database: verify, dump, repair | keys' meaning |
 //! | [`engine`] | the LSM tree: log, memtable, tables, compaction, recovery | Redis |
 //! | `storage` | one file format per module | when files are written |
 //! | [`fs`] | the only door to the disk, and a simulated disk behind it | what files mean |
@@ -28,6 +29,7 @@
 //! # }
 //! ```
 
+pub mod admin;
 pub mod cli;
 pub mod codec;
 mod command;

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
+use chronos::admin::{Directory, Health, verify};
 use chronos::codec::Rng;
 use chronos::engine::{Clock, Compression, Entropy};
 use chronos::fs::{Fs, SimFs};
@@ -104,6 +105,8 @@ impl Story {
             eprintln!("{what}");
             resume_unwind(panic)
         });
+        let mut told = Vec::new();
+        let verdict = verify(&Directory::on(Arc::new(disk_with(files))), &mut told).unwrap();
         match result {
             Ok(found) => {
                 let whole = found == self.model || (may_lose_last && found == self.before_last);
@@ -111,6 +114,7 @@ impl Story {
                 true
             }
             Err(Error::Corrupt { file, .. }) => {
+                assert_eq!(verdict, Health::Damaged, "{what}: verify says\n{}", String::from_utf8_lossy(&told));
                 // A gap in the log is met in the segment behind it; edits that are gone, where they lead: at files that
                 // are gone too.
                 let log = |name: &str| name.ends_with(".wal");

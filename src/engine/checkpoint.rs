@@ -55,7 +55,7 @@ pub(crate) fn link_or_copy(from: &dyn Fs, to: &dyn NewDirectory, name: &str) -> 
     match to.link(name) {
         Ok(()) => Ok(()),
         // Another file system, one without links, one link too many: whatever it is, copying finds out if it matters.
-        Err(_) => copy_file(from, to.files(), name),
+        Err(_) => copy_file(from, &*to.files(), name),
     }
 }
 
@@ -96,6 +96,6 @@ pub(crate) fn finish(
     salt: u64,
     state: &[Change],
 ) -> Result<()> {
-    ManifestWriter::create(copy.files(), manifest, salt, state).map_err(|failure| failure.error)?;
+    ManifestWriter::create(&*copy.files(), manifest, salt, state).map_err(|failure| failure.error)?;
     copy.publish().map_err(|source| Error::Io { file: path.display().to_string(), what: "finish", source })
 }

@@ -20,6 +20,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use new_directory::remove_if_empty;
 pub use os::OsFs;
 pub use sim::SimFs;
 
@@ -63,7 +64,7 @@ pub const UNFINISHED: &str = ".unfinished";
 /// deleted.
 pub trait NewDirectory: Send {
     /// The directory, to put files into.
-    fn files(&self) -> &dyn Fs;
+    fn files(&self) -> Arc<dyn Fs>;
 
     /// Gives a file of the directory that this one was begun from the same name here: one file, two names. An error
     /// where the file system cannot do that, or is another one.

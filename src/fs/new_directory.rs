@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
@@ -23,7 +24,7 @@ pub(super) struct OsNewDirectory {
     parent: OwnedFd,
     name: OsString,
     unfinished: OsString,
-    files: OsFs,
+    files: Arc<OsFs>,
     published: bool,
 }
 
@@ -46,13 +47,19 @@ impl OsNewDirectory {
             }
             result => result?,
         }
-        let files = OsFs::at(&building)?;
+        let files = Arc::new(OsFs::at(&building)?);
         Ok(OsNewDirectory { from, parent, name: name.to_owned(), unfinished, files, published: false })
     }
 }
 
 fn refuse(kind: io::ErrorKind, path: &Path, what: &str) -> io::Error {
     io::Error::new(kind, format!("{} {what}", path.display()))
+}
+
+/// Removes the directory at `path` if there is one without anything in it: a new one may take its name.
+pub(crate) fn remove_if_empty(path: &Path) {
+    // Whatever else is there, who wants the name is told.
+    let _ = std::fs::remove_dir(path);
 }
 
 fn exists(parent: &OwnedFd, name: &OsStr) -> io::Result<bool> {
@@ -64,8 +71,8 @@ fn exists(parent: &OwnedFd, name: &OsStr) -> io::Result<bool> {
 }
 
 impl NewDirectory for OsNewDirectory {
-    fn files(&self) -> &dyn Fs {
-        &self.files
+    fn files(&self) -> Arc<dyn Fs> {
+        self.files.clone()
     }
 
     fn link(&self, name: &str) -> io::Result<()> {

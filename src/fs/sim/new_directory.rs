@@ -41,8 +41,8 @@ fn unfinished(name: &str) -> String {
 }
 
 impl NewDirectory for SimNewDirectory {
-    fn files(&self) -> &dyn Fs {
-        &self.files
+    fn files(&self) -> Arc<dyn Fs> {
+        Arc::new(self.files.clone())
     }
 
     fn link(&self, name: &str) -> io::Result<()> {

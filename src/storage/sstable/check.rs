@@ -7,11 +7,12 @@ use super::properties::Properties;
 use super::salvage::{Entry, Parts, Piece, comes_before};
 use crate::codec::hash::KeyHash;
 use crate::storage::Error;
+use crate::storage::text::shown_range;
 
 /// What a check has found.
 pub(crate) struct Checked {
     /// Besides those of the parts themselves.
-    pub(crate) problems: Vec<Error>,
+    pub(crate) problems: Vec<String>,
     /// Of the entries that could be read.
     pub(crate) counted: Properties,
 }
@@ -25,13 +26,13 @@ pub(crate) fn check(parts: &Arc<Parts>) -> Checked {
     for (n, piece) in parts.pieces().enumerate() {
         let (offset, length, entries) = match piece {
             Piece::Block { offset, length, entries } => (offset, length, entries),
-            Piece::Lost { error, .. } => {
-                problems.push(error);
+            Piece::Lost { after, upto, error, .. } => {
+                problems.push(format!("{error}: {}", shown_range(after.as_deref(), upto.as_deref())));
                 whole = false;
                 continue;
             }
         };
-        let mut wrong = |what: String| problems.push(Error::corrupt(parts.name(), what, offset));
+        let mut wrong = |what: String| problems.push(Error::corrupt(parts.name(), what, offset).to_string());
         if !lies_between_its_separators(parts, n, &entries) {
             wrong("block is not where the index says".to_owned());
         }
@@ -56,7 +57,7 @@ pub(crate) fn check(parts: &Arc<Parts>) -> Checked {
         && *told != counted
     {
         let what = format!("properties are not those of the entries: {told:?} instead of {counted:?}");
-        problems.push(Error::corrupt(parts.name(), what, 0));
+        problems.push(Error::corrupt(parts.name(), what, 0).to_string());
     }
     Checked { problems, counted }
 }

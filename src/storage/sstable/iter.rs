@@ -136,11 +136,6 @@ impl Forward {
         Ok(())
     }
 
-    /// The data block of the current entry.
-    pub(super) fn block_number(&self) -> usize {
-        self.begun - 1
-    }
-
     /// The user key of the current entry.
     pub(crate) fn key(&self) -> &[u8] {
         &self.key

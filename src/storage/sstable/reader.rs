@@ -22,7 +22,6 @@ pub(crate) struct Table {
     file: Arc<dyn File>,
     name: String,
     id: TableId,
-    file_bytes: u64,
     cache: Arc<BlockCache>,
     /// Where the cache keeps the table's data blocks.
     slots: Arc<Slots>,
@@ -79,20 +78,7 @@ impl Table {
             return Err(Error::corrupt(name, "index does not cover the data blocks", footer.index.offset));
         }
         let slots = Slots::new(index.len());
-        Ok(Table { file, name: name.to_owned(), id, file_bytes, cache, slots, filter, index, properties })
-    }
-
-    pub(crate) fn id(&self) -> TableId {
-        self.id
-    }
-
-    /// The length of the file.
-    pub(crate) fn file_bytes(&self) -> u64 {
-        self.file_bytes
-    }
-
-    pub(crate) fn properties(&self) -> &Properties {
-        &self.properties
+        Ok(Table { file, name: name.to_owned(), id, cache, slots, filter, index, properties })
     }
 
     /// The newest version of `key` that is not newer than `as_of`; `hash` is the hash of `key`. Touches at most one

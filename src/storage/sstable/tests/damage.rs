@@ -6,7 +6,6 @@ use super::*;
 use crate::codec::Rng;
 use crate::codec::crc::crc32;
 use crate::storage::Error;
-use crate::storage::sstable::dump;
 
 fn entries() -> Vec<Entry> {
     let mut entries: Vec<Entry> =

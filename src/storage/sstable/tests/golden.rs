@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::storage::golden::{golden as check, hex, unhex};
-use crate::storage::sstable::dump;
 
 /// Two data blocks, the first with two restart points.
 fn options(compression: Compression) -> TableOptions {

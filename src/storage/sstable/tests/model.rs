@@ -42,8 +42,9 @@ fn round_trip(seed: u64) {
     };
     let (file, meta) = build(&entries, TABLE, options);
     let table = open(&file).unwrap();
-    assert_eq!(table.properties(), &meta.properties);
-    assert_eq!((table.id(), table.file_bytes()), (TABLE, file.bytes().len() as u64));
+    let parts = Parts::read(file.clone(), NAME, TABLE);
+    assert_eq!(parts.properties.as_ref(), Some(&meta.properties));
+    assert_eq!(parts.bytes(), file.bytes().len() as u64);
     assert_eq!(meta.properties.entries, entries.len() as u64);
 
     let mut keys: Vec<Vec<u8>> = entries.iter().map(|entry| entry.key.clone()).collect();

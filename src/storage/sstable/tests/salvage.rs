@@ -1,7 +1,8 @@
 //! What is read of a damaged table: all that lies outside the damage, and nothing that was never there; and a check
 //! that notices every changed byte.
 
-use super::super::{Piece, check};
+use super::super::check;
+use super::super::salvage::Piece;
 use super::*;
 use crate::codec::Rng;
 
@@ -22,15 +23,15 @@ fn entries(rng: &mut Rng) -> Vec<Entry> {
     entries
 }
 
-/// The entries that can be read, and the places that cannot.
-fn salvage(file: &Arc<MemFile>) -> (Vec<Entry>, Vec<std::ops::Range<u64>>) {
+/// The entries that can be read, and where the places that cannot start and end.
+fn salvage(file: &Arc<MemFile>) -> (Vec<Entry>, Vec<(u64, u64)>) {
     let (mut good, mut lost) = (Vec::new(), Vec::new());
     for piece in Arc::new(Parts::read(file.clone(), NAME, TABLE)).pieces() {
         match piece {
             Piece::Block { entries, .. } => {
                 good.extend(entries.iter().map(|e| entry(&e.key, e.seq.0, e.kind, &e.value)));
             }
-            Piece::Lost { offset, length, .. } => lost.push(offset..offset + length),
+            Piece::Lost { offset, length, .. } => lost.push((offset, offset + length)),
         }
     }
     (good, lost)
@@ -62,7 +63,7 @@ fn a_flipped_byte_costs_at_most_its_own_block_and_is_noticed() {
                 // An end, the filter, the index or the properties: no entry is there.
                 None => assert_eq!(found, entries, "byte {at}"),
                 Some(n) => {
-                    assert_eq!(lost, [blocks[n].offset..blocks[n].end()], "byte {at}");
+                    assert_eq!(lost, [(blocks[n].offset, blocks[n].end())], "byte {at}");
                     let missing: Vec<&Entry> = entries.iter().filter(|entry| !found.contains(entry)).collect();
                     assert_eq!(found.len() + missing.len(), entries.len(), "byte {at}: nothing is invented");
                     assert!(!missing.is_empty() && missing.len() < 12, "byte {at}: {missing:?}");
@@ -89,7 +90,7 @@ fn without_its_index_a_damaged_table_gives_all_other_blocks_too() {
             let mut bytes = file.bytes()[..data_end].to_vec();
             bytes[blocks[n].offset as usize + rng.below(u64::from(blocks[n].length)) as usize] ^= 0x10;
             let (found, lost) = salvage(&MemFile::with(&bytes));
-            assert_eq!(lost, [blocks[n].offset..blocks[n].end()]);
+            assert_eq!(lost, [(blocks[n].offset, blocks[n].end())]);
             assert!(found.iter().all(|entry| entries.contains(entry)));
             assert!(entries.len() - found.len() < 12);
         }
