@@ -1,5 +1,6 @@
 //! What a command's function is given besides its arguments.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
@@ -87,6 +88,8 @@ pub(crate) struct Environment {
     pub(crate) started_at_unix_ms: u64,
     pub(crate) port: u16,
     pub(crate) databases: u8,
+    /// Where CHECKPOINT puts its copies, if it may.
+    pub(crate) checkpoint_dir: Option<PathBuf>,
     pub(crate) connected_clients: AtomicU64,
     pub(crate) total_connections: AtomicU64,
     pub(crate) rejected_connections: AtomicU64,

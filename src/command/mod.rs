@@ -6,6 +6,7 @@
 
 mod argument;
 mod arguments;
+mod checkpoint;
 mod client;
 mod config;
 mod connection;

@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 
 use super::spec::Spec;
 use super::{
-    client, config, connection, counters, expiry, help, info, introspection, keys, ranges, server, set, strings,
+    checkpoint, client, config, connection, counters, expiry, help, info, introspection, keys, ranges, server, set,
+    strings,
 };
 
 /// The rows, family by family.
@@ -18,6 +19,7 @@ static FAMILIES: &[&[Spec]] = &[
     connection::COMMANDS,
     client::COMMANDS,
     server::COMMANDS,
+    checkpoint::COMMANDS,
     info::COMMANDS,
     config::COMMANDS,
     introspection::COMMANDS,

@@ -23,11 +23,13 @@ struct Client {
 
 impl Client {
     fn new() -> Client {
+        let fixture = Fixture::new();
         let environment = Environment {
             started: Instant::now(),
             started_at_unix_ms: 0,
             port: 6379,
             databases: 16,
+            checkpoint_dir: Some(fixture.directory.path().join("checkpoints")),
             connected_clients: AtomicU64::new(1),
             total_connections: AtomicU64::new(1),
             rejected_connections: AtomicU64::new(0),
@@ -38,7 +40,7 @@ impl Client {
         };
         let mut session = Session::new(1, "127.0.0.1:1".to_owned());
         session.dialect = Dialect::Resp2;
-        Client { fixture: Fixture::new(), environment, session, depends: SeqNo(0) }
+        Client { fixture, environment, session, depends: SeqNo(0) }
     }
 
     fn call(&mut self, words: &[&[u8]]) -> Reply {

@@ -32,6 +32,7 @@ mod transact;
 pub(crate) mod version;
 
 pub use crate::codec::SeqNo;
+pub(crate) use crate::fs::UNFINISHED;
 pub use batch::WriteBatch;
 pub(crate) use commit::Waiter;
 pub use db::Db;

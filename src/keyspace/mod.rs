@@ -99,7 +99,8 @@ pub(crate) mod testing {
     pub(crate) struct Fixture {
         pub(crate) keyspace: Keyspace,
         pub(crate) now: Arc<AtomicU64>,
-        _directory: tempfile::TempDir,
+        /// Beside the database there is room for more.
+        pub(crate) directory: tempfile::TempDir,
     }
 
     impl Fixture {
@@ -108,8 +109,8 @@ pub(crate) mod testing {
             let now = Arc::new(AtomicU64::new(START));
             let clock = now.clone();
             let clock = Clock(Arc::new(move || clock.load(Ordering::SeqCst)));
-            let db = Options::new().clock(clock).open(directory.path()).unwrap();
-            Fixture { keyspace: Keyspace::new(db), now, _directory: directory }
+            let db = Options::new().clock(clock).open(directory.path().join("data")).unwrap();
+            Fixture { keyspace: Keyspace::new(db), now, directory }
         }
 
         pub(crate) fn advance(&self, ms: u64) {

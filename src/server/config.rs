@@ -33,6 +33,10 @@ pub struct Config {
           value_parser = clap::value_parser!(u8).range(1..=MAX_DATABASES))]
     pub databases: u8,
 
+    /// Where the CHECKPOINT command puts its copies, best on the file system of --dir [default: it is refused]
+    #[arg(long, env = "CHRONOS_CHECKPOINT_DIR", value_name = "PATH", help_heading = "Data")]
+    pub checkpoint_dir: Option<PathBuf>,
+
     /// The address to listen on
     #[arg(long, env = "CHRONOS_BIND", value_name = "ADDRESS", default_value = "127.0.0.1", help_heading = "Network")]
     pub bind: String,
@@ -107,6 +111,7 @@ impl Default for Config {
             durability: Durability::Always,
             memory: 256 << 20,
             databases: 16,
+            checkpoint_dir: None,
             bind: "127.0.0.1".into(),
             port: 6379,
             no_protected_mode: false,
@@ -193,6 +198,7 @@ impl Config {
             ("save", String::new()),
             ("timeout", seconds(self.idle_timeout)),
             ("durability", show_durability(self.durability)),
+            ("checkpoint-dir", self.checkpoint_dir.as_ref().map_or(String::new(), |dir| dir.display().to_string())),
             ("inline-replies", format!("{:?}", self.inline_replies).to_lowercase()),
             ("max-line", self.max_line.to_string()),
             ("output-budget", self.output_budget.to_string()),

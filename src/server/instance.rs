@@ -183,6 +183,7 @@ fn environment(config: &Config, port: u16, now: u64, shutdown: Shutdown) -> Envi
         started_at_unix_ms: now,
         port,
         databases: config.databases,
+        checkpoint_dir: config.checkpoint_dir.clone(),
         connected_clients: AtomicU64::new(0),
         total_connections: AtomicU64::new(0),
         rejected_connections: AtomicU64::new(0),
