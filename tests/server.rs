@@ -36,12 +36,7 @@ fn binary() -> Command {
 impl Server {
     fn start(flags: &[&str]) -> Server {
         let dir = tempfile::tempdir().unwrap();
-        let mut command = binary();
-        command.args(["--port", "0"]).args(flags);
-        if !flags.contains(&"--dir") {
-            command.arg("--dir").arg(dir.path());
-        }
-        let mut child = command.spawn().unwrap();
+        let mut child = binary().args(["--port", "0", "--dir"]).arg(dir.path()).args(flags).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let addr = ready(&mut stderr);
         Server { child, stderr: Some(stderr), addr, dir }
@@ -436,33 +431,6 @@ fn a_second_server_on_the_same_directory_names_the_first_and_exits_1() {
     let (code, message) = refused(&["--port", "0", "--dir", server.dir().to_str().unwrap()]);
     assert_eq!(code, 1, "{message}");
     assert!(message.contains(&format!("process {}", server.child.id())) && message.contains("--dir"), "{message}");
-    server.stop();
-}
-
-#[test]
-fn a_checkpoint_is_made_under_its_name_and_nowhere_else() {
-    let outside = tempfile::tempdir().unwrap();
-    let place = outside.path().join("copies");
-    let server = Server::start(&["--checkpoint-dir", place.to_str().unwrap()]);
-    let talk = "SET a 1\nCHECKPOINT monday\nSET a 2\nCHECKPOINT monday\nCHECKPOINT ../tuesday\nCHECKPOINT /tmp/x\nCHECKPOINT\n";
-    let replies = text(&server.converse(talk.as_bytes()));
-    let replies: Vec<&str> = replies.lines().collect();
-    assert_eq!(replies[..3], ["OK", "OK", "OK"]);
-    assert!(replies[3].starts_with("(error) ERR ") && replies[3].ends_with("monday exists already"), "{replies:?}");
-    assert!(replies[4].starts_with("(error) ERR '../tuesday' cannot be a checkpoint's name: "), "{replies:?}");
-    assert!(replies[5].starts_with("(error) ERR '/tmp/x' cannot be"), "{replies:?}");
-    assert!(replies[6].starts_with("(error) ERR wrong number of arguments"), "{replies:?}");
-    let made: Vec<_> = std::fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(made, ["monday"]);
-    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
-
-    let copy = Server::start(&["--dir", place.join("monday").to_str().unwrap()]);
-    assert_eq!(copy.converse(b"GET a\n"), b"1\n");
-    assert_eq!(
-        copy.converse(b"CHECKPOINT x\n"),
-        b"(error) ERR no place for checkpoints: start the server with --checkpoint-dir\n"
-    );
-    copy.stop();
     server.stop();
 }
 

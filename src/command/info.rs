@@ -116,6 +116,10 @@ fn persistence(context: &mut Context<'_>, text: &mut String) -> Result<(), Refus
     field(text, "aof_enabled", 1);
     field(text, "aof_rewrite_in_progress", 0);
     field(text, "aof_last_write_status", "ok");
+    let stats = context.keyspace.db.stats();
+    field(text, "damaged_tables", stats.damage.len());
+    stats.damage.iter().enumerate().for_each(|(n, damage)| field(text, &format!("damage_{n}"), damage));
+    field(text, "background_error", stats.background_error.as_deref().unwrap_or_default());
     Ok(())
 }
 
@@ -140,8 +144,14 @@ fn cluster(_: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
 
 fn keyspace(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
     for number in 0..context.environment.databases {
-        let census = context.keyspace.database(number).census()?;
-        let census = context.settle(census);
+        let census = match context.keyspace.database(number).census() {
+            Ok(census) => context.settle(census),
+            Err(error) => {
+                // A damaged table is what somebody may be looking for here.
+                line(text, format_args!("# db{number} cannot be counted: {error}"));
+                continue;
+            }
+        };
         if census.keys > 0 {
             line(
                 text,

@@ -53,6 +53,17 @@ impl Task {
         Task { level, inputs, target, overlap }
     }
 
+    /// Whether a table is known to be damaged: such a one is left where it is, for a repair to save what can be read.
+    fn meets_damage(&self) -> bool {
+        self.inputs.iter().chain(&self.overlap).any(|table| table.damage().is_some())
+    }
+
+    /// Bytes of the target level that are rewritten for each byte of the input.
+    fn cost(&self) -> f64 {
+        let bytes = |tables: &[Arc<TableHandle>]| tables.iter().map(|table| table.meta.size).sum::<u64>() as f64;
+        bytes(&self.overlap) / bytes(&self.inputs).max(1.0)
+    }
+
     /// Whether the input only has to change its level.
     fn is_move(&self) -> bool {
         self.inputs.len() == 1 && self.overlap.is_empty() && self.target != self.level
@@ -64,34 +75,53 @@ fn level_limit(options: &Options, level: usize) -> u64 {
     options.level_bytes.saturating_mul(LEVEL_FACTOR.saturating_pow(level as u32 - 1))
 }
 
-/// What to compact next, if anything: the level that is furthest over its limit.
+/// What to compact next, if anything: in the level that is furthest over its limit, or in the next one if damaged tables
+/// leave nothing to do there.
 pub(crate) fn pick(version: &Version, options: &Options) -> Option<Task> {
     let score = |level: usize| match level {
         0 => version.levels[0].len() as f64 / L0_TRIGGER as f64,
         _ => version.level_bytes(level) as f64 / level_limit(options, level) as f64,
     };
-    let (level, score) =
-        (0..LEVELS - 1).map(|level| (level, score(level))).max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))?;
-    if score < 1.0 || (level > 0 && score <= 1.0) {
-        return None;
-    }
-    if level == 0 {
-        return Some(Task::new(version, 0, version.levels[0].clone(), 1));
-    }
-    // The table that drags the fewest bytes of the next level along for each of its own.
-    let cost = |table: &Arc<TableHandle>| {
-        let overlap = version.overlapping(level + 1, &table.meta.smallest, &table.meta.largest);
-        overlap.iter().map(|table| table.meta.size).sum::<u64>() as f64 / table.meta.size.max(1) as f64
-    };
-    let table = version.levels[level].iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
-    Some(Task::new(version, level, vec![table.clone()], level + 1))
+    let mut due: Vec<(usize, f64)> = (0..LEVELS - 1)
+        .map(|level| (level, score(level)))
+        .filter(|&(level, score)| score > 1.0 || (level == 0 && score == 1.0))
+        .collect();
+    due.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    due.into_iter().find_map(|(level, _)| match level {
+        0 => pick_flushed(version),
+        // The table that drags the fewest bytes of the next level along for each of its own.
+        _ => movable(version, level).min_by(|a, b| a.cost().total_cmp(&b.cost())),
+    })
+}
+
+/// All of level 0 into level 1. If damage stands in the way: those older than it, and else those newer than it into one
+/// table, so that there are never more and more of them. What is newer must not get below what is older.
+fn pick_flushed(version: &Version) -> Option<Task> {
+    let tables = &version.levels[0];
+    let is_damaged = |table: &Arc<TableHandle>| table.damage().is_some();
+    let least = if tables.iter().any(is_damaged) { L0_TRIGGER } else { 1 };
+    let older = tables[tables.iter().rposition(is_damaged).map_or(0, |at| at + 1)..].to_vec();
+    let down = (older.len() >= least).then(|| Task::new(version, 0, older, 1)).filter(|task| !task.meets_damage());
+    down.or_else(|| {
+        let newer = tables[..tables.iter().position(is_damaged).unwrap_or(tables.len())].to_vec();
+        (newer.len() >= L0_TRIGGER).then(|| Task::new(version, 0, newer, 0))
+    })
+}
+
+/// Each table of a deeper level into the next one, where no damage stands in the way.
+fn movable(version: &Version, level: usize) -> impl Iterator<Item = Task> {
+    let tables = version.levels[level].iter();
+    tables
+        .map(move |table| Task::new(version, level, vec![table.clone()], level + 1))
+        .filter(|task| !task.meets_damage())
 }
 
 /// For a compaction of everything: the next step that moves the tables of `level` into the one below.
 pub(crate) fn pick_from(version: &Version, level: usize) -> Option<Task> {
-    let tables = &version.levels[level];
-    let inputs = if level == 0 { tables.clone() } else { tables.first().cloned().into_iter().collect() };
-    (!inputs.is_empty()).then(|| Task::new(version, level, inputs, level + 1))
+    match level {
+        0 => pick_flushed(version),
+        _ => movable(version, level).next(),
+    }
 }
 
 /// For a compaction of everything: the tables of the deepest level that a rewrite would make smaller.
@@ -103,7 +133,8 @@ pub(crate) fn pick_garbage(version: &Version, floor: SeqNo, now: u64) -> Vec<Tas
     let wasteful = |table: &&Arc<TableHandle>| {
         let meta = &table.meta;
         let expired = meta.earliest_expiry.is_some_and(|at| at <= now);
-        (meta.tombstones > 0 || meta.older > 0 || expired) && meta.first_seq <= floor
+        let sound = table.damage().is_none();
+        sound && (meta.tombstones > 0 || meta.older > 0 || expired) && meta.first_seq <= floor
     };
     let tables = version.levels[bottom].iter().filter(wasteful);
     tables.map(|table| Task::new(version, bottom, vec![table.clone()], bottom)).collect()
@@ -114,7 +145,7 @@ impl Shared {
     pub(crate) fn compact_if_due(&self) -> Result<bool> {
         let _turn = self.compaction_turn()?;
         match pick(&self.state().version, &self.options) {
-            Some(task) => self.run(&task).map(|()| true),
+            Some(task) => self.run_unless_damaged(&task).map(|()| true),
             None => Ok(false),
         }
     }
@@ -139,7 +170,7 @@ impl Shared {
                 if task.inputs.iter().all(|table| table.meta.first_seq > upto) {
                     break;
                 }
-                self.run(&task)?;
+                self.run_unless_damaged(&task)?;
             }
         }
         let garbage = pick_garbage(&self.state().version, self.retention.floor(), self.options.clock.now());
@@ -150,10 +181,22 @@ impl Shared {
                 version.levels[task.level].iter().any(|other| other.meta.number == table.meta.number)
             };
             if task.inputs.iter().all(still_there) {
-                self.run(&task)?;
+                self.run_unless_damaged(&task)?;
             }
         }
-        Ok(())
+        // Done, but for what cannot be.
+        match self.state().version.tables().find_map(|(_, table)| table.damage()) {
+            Some(damage) => Err(Error::Background(format!("all but what is damaged is compacted: {damage}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Shared::run`]. That it meets damage is no failure: the table is known from then on, and no task has it.
+    fn run_unless_damaged(&self, task: &Task) -> Result<()> {
+        match self.run(task) {
+            Err(Error::Corrupt { .. }) if task.meets_damage() => Ok(()),
+            result => result,
+        }
     }
 
     /// Merges the task's tables and installs the result in one edit. The caller holds the turn.
@@ -206,7 +249,10 @@ impl Shared {
 
         let mut below = Below::new(&version, task);
         let mut keep = Keep::new(&self.retention, self.options.clock.now());
-        let mut output = TableOutput::new(self, self.options.table_bytes);
+        // Within level 0 one table comes of several, and older ones, damaged or not, lie below it unseen.
+        let within_flushed = task.target == 0;
+        let cut_at = if within_flushed { u64::MAX } else { self.options.table_bytes };
+        let mut output = TableOutput::new(self, cut_at);
         let mut key: Vec<u8> = Vec::new();
         while merge.advance()? {
             if *merge.key() != *key {
@@ -218,7 +264,7 @@ impl Shared {
                     return Err(Error::Closed);
                 }
             }
-            if let Some(kind) = keep.version(merge.seq(), merge.kind(), || below.is_empty_at(&key)) {
+            if let Some(kind) = keep.version(merge.seq(), merge.kind(), || !within_flushed && below.is_empty_at(&key)) {
                 output.add(&key, merge.seq(), kind, value_of(kind, merge.value_bytes()))?;
             }
         }
@@ -254,14 +300,16 @@ mod tests {
     use crate::storage::names::FileNumber;
 
     /// A tree in words: a line a level, `1: a-f*100 g-p` are two tables, the first of 100 bytes, the other of 10. Behind a
-    /// table: `!` it has tombstones, `@7` its oldest change.
+    /// table: `!` it has tombstones, `@7` its oldest change; behind all of that, `?` it is damaged.
     fn tree(text: &str) -> Version {
         let fs = Arc::new(SimFs::new());
         let source = Arc::new(TableSource { fs, cache: Arc::new(BlockCache::with_capacity(0)) });
         let mut edit = Vec::new();
+        let mut damaged = Vec::new();
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let (level, tables) = line.split_once(':').unwrap();
             for word in tables.split_whitespace() {
+                let (word, is_damaged) = word.strip_suffix('?').map_or((word, false), |word| (word, true));
                 let (word, first_seq) =
                     word.split_once('@').map_or((word, 1), |(word, at)| (word, at.parse().unwrap()));
                 let (word, tombstones) = word.strip_suffix('!').map_or((word, 0), |word| (word, 1));
@@ -269,6 +317,7 @@ mod tests {
                     word.split_once('*').map_or((word, 10), |(range, size)| (range, size.parse().unwrap()));
                 let (smallest, largest) = range.split_once('-').unwrap();
                 let number = edit.len() as u64 + 1;
+                damaged.extend(is_damaged.then_some(FileNumber(number)));
                 let table = TableMeta {
                     number: FileNumber(number),
                     size,
@@ -284,7 +333,11 @@ mod tests {
                 edit.push(Change::AddTable { level: level.parse().unwrap(), table });
             }
         }
-        Version::default().edited(&edit, &source).unwrap()
+        let version = Version::default().edited(&edit, &source).unwrap();
+        for (_, table) in version.tables().filter(|(_, table)| damaged.contains(&table.meta.number)) {
+            table.note(&Error::Corrupt { file: "a table".to_owned(), what: "damage".to_owned(), offset: 0 });
+        }
+        version
     }
 
     fn told(task: &Task) -> String {
@@ -328,6 +381,28 @@ mod tests {
         ] {
             assert_eq!(picked(tree), expected, "{tree}");
         }
+    }
+
+    #[test]
+    fn damage_is_left_where_it_is_and_nothing_newer_gets_below_it() {
+        for (tree, expected) in [
+            // Newest first: what is newer becomes one table, what is older goes down.
+            ("0: a-c a-d a-e a-f a-z? a-b", "merge a-c a-d a-e a-f of 0 into 0 with []"),
+            ("0: a-b a-z? a-c a-d a-e a-f\n1: c-d", "merge a-c a-d a-e a-f of 0 into 1 with [c-d]"),
+            ("0: a-b a-z? a-c a-d a-e a-z?", "nothing"),
+            ("0: a-b a-c a-d a-z?", "nothing"),
+            // Damage in level 1 keeps level 0 from coming down.
+            ("0: a-b a-c a-d a-e\n1: c-d?", "merge a-b a-c a-d a-e of 0 into 0 with []"),
+            ("0: a-b a-c a-d a-e\n1: f-g?", "merge a-b a-c a-d a-e of 0 into 1 with []"),
+            ("1: a-c*60? d-f*60", "move d-f of 1 into 2 with []"),
+            ("1: a-c*60 d-f*60\n2: a-b*1 e-f*10?", "merge a-c of 1 into 2 with [a-b]"),
+            ("1: a-c*60 d-f*60\n2: a-f*10?", "nothing"),
+            // The next level gets its turn.
+            ("1: a-c*300?\n2: m-n*1001", "move m-n of 2 into 3 with []"),
+        ] {
+            assert_eq!(picked(tree), expected, "{tree}");
+        }
+        assert!(pick_garbage(&self::tree("1: a-c\n2: a-c!?"), SeqNo(50), 0).is_empty());
     }
 
     #[test]

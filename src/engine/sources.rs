@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::memtable::{MemEntry, Memtable};
 use super::merge::{Direction, Source};
 use super::version::TableHandle;
-use super::{Result, SeqNo};
+use super::{Error, Result, SeqNo};
 use crate::codec::Slice;
 use crate::storage::Kind;
 use crate::storage::sstable::{Backward, Forward, ReadMode};
@@ -114,6 +114,8 @@ pub(crate) struct TablesSource {
     /// Tables to come, the next one last.
     rest: Vec<Arc<TableHandle>>,
     current: Option<TableIter>,
+    /// The table of `current`.
+    handle: Option<Arc<TableHandle>>,
 }
 
 impl TablesSource {
@@ -127,7 +129,15 @@ impl TablesSource {
         if direction == Direction::Forward {
             tables.reverse();
         }
-        TablesSource { direction, mode, range, rest: tables, current: None }
+        TablesSource { direction, mode, range, rest: tables, current: None, handle: None }
+    }
+}
+
+impl TablesSource {
+    /// The error, which the current table now knows of.
+    fn note(&self, error: Error) -> Error {
+        self.handle.iter().for_each(|handle| handle.note(&error));
+        error
     }
 }
 
@@ -150,15 +160,16 @@ impl Source for TablesSource {
     fn advance(&mut self) -> Result<bool> {
         loop {
             let more = match &mut self.current {
-                None => false,
-                Some(TableIter::Forward(iter)) => iter.advance()?,
-                Some(TableIter::Backward(iter)) => iter.advance()?,
+                None => Ok(false),
+                Some(TableIter::Forward(iter)) => iter.advance(),
+                Some(TableIter::Backward(iter)) => iter.advance(),
             };
-            if more {
+            if more.map_err(|error| self.note(error.into()))? {
                 return Ok(true);
             }
             let Some(next) = self.rest.pop() else { return Ok(false) };
-            let table = next.open()?.clone();
+            self.handle = Some(next.clone());
+            let table = next.open().map_err(|error| self.note(error))?.clone();
             self.current = Some(match self.direction {
                 Direction::Forward => TableIter::Forward(table.iter_forward(self.range.lower(), self.mode)),
                 Direction::Backward => TableIter::Backward(table.iter_backward(self.range.upper(), self.mode)),

@@ -72,6 +72,9 @@ pub struct Stats {
     pub delayed_writes: u64,
     /// See `delayed_writes`.
     pub delayed_us: u64,
+    /// Tables that reads have found to be damaged, and what the first such read of each said. What can be read of them is
+    /// served; compaction leaves them alone.
+    pub damage: Vec<String>,
     /// The last error of a flush, a compaction or the preparing of a log segment, until one of its kind succeeds.
     pub background_error: Option<String>,
 }
@@ -106,6 +109,7 @@ impl Shared {
             compaction_written_bytes: get(&self.counters.compaction_written_bytes),
             delayed_writes: get(&self.counters.delayed_writes),
             delayed_us: get(&self.counters.delayed_us),
+            damage: state.version.tables().filter_map(|(_, table)| table.damage().map(str::to_owned)).collect(),
             background_error: self.progress.lock().error().map(str::to_owned),
         }
     }

@@ -36,11 +36,19 @@ pub(crate) struct TableHandle {
     table: OnceLock<Arc<Table>>,
     /// Whether an edit that drops the table is durable.
     obsolete: AtomicBool,
+    /// What the first read that met damage said. Compaction leaves the table alone from then on.
+    damage: OnceLock<String>,
 }
 
 impl TableHandle {
     pub(crate) fn new(meta: TableMeta, source: &Arc<TableSource>) -> TableHandle {
-        TableHandle { meta, source: source.clone(), table: OnceLock::new(), obsolete: AtomicBool::new(false) }
+        TableHandle {
+            meta,
+            source: source.clone(),
+            table: OnceLock::new(),
+            obsolete: AtomicBool::new(false),
+            damage: OnceLock::new(),
+        }
     }
 
     /// The open table. Opening reads its index and filter; two threads may both do so, one result is kept.
@@ -52,6 +60,26 @@ impl TableHandle {
         let file = self.source.fs.open(&name).map_err(crate::storage::Error::io(&name, "open"))?;
         let table = Table::open(file, &name, TableId(self.meta.number.0), self.source.cache.clone())?;
         Ok(self.table.get_or_init(|| Arc::new(table)))
+    }
+
+    /// The newest version of `key` at or below `as_of` in this table.
+    fn get(&self, key: &[u8], as_of: SeqNo, hash: KeyHash) -> Result<Option<KeyVersion>> {
+        let found = self.open().and_then(|table| Ok(table.get(key, as_of, hash)?));
+        found.inspect_err(|error| self.note(error))
+    }
+
+    /// Remembers an error of a read from this table, if it says that the table is damaged.
+    pub(crate) fn note(&self, error: &Error) {
+        if let Error::Corrupt { .. } = error
+            && self.damage.set(error.to_string()).is_ok()
+        {
+            tracing::error!(%error, "a table is damaged: its readable keys are served, compaction leaves it alone");
+        }
+    }
+
+    /// What is known to be wrong with the table.
+    pub(crate) fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
     }
 
     /// The table is in no version that a restart could find: its file goes when nobody reads from it any more.
@@ -142,14 +170,14 @@ impl Version {
         let [flushed, sorted @ ..] = &self.levels;
         let hash = KeyHash::of(key);
         for table in flushed.iter().filter(|table| table.may_hold(key)) {
-            if let Some(found) = table.open()?.get(key, as_of, hash)? {
+            if let Some(found) = table.get(key, as_of, hash)? {
                 return Ok(Some(found));
             }
         }
         for tables in sorted {
             let at = tables.partition_point(|table| *table.meta.largest < *key);
             if let Some(table) = tables.get(at).filter(|table| table.may_hold(key))
-                && let Some(found) = table.open()?.get(key, as_of, hash)?
+                && let Some(found) = table.get(key, as_of, hash)?
             {
                 return Ok(Some(found));
             }
