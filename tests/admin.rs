@@ -189,6 +189,44 @@ fn a_checkpoint_is_restored_by_copy_and_checked() {
 }
 
 #[test]
+fn repair_makes_a_new_database_or_takes_the_place_of_the_damaged_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let data = path("data");
+    let db = database(&data);
+    let (code, _, err) = admin(&["repair", text(&data), "--in-place"]);
+    assert!(code == 1 && err.contains(&format!("is in use by process {}", std::process::id())), "{err}");
+    drop(db);
+    assert!(clean(&["repair", text(&data), "--to", text(&path("whole"))]).contains("3000 keys in"));
+
+    flip(&files(&data, ".sst")[0], 5_000);
+    fs::remove_file(data.join("CURRENT")).unwrap();
+    let before = all(&data);
+    let out = damaged(&["repair", text(&data), "--to", text(&path("new"))]);
+    let lost = out.lines().find(|line| line.starts_with("lost ")).unwrap();
+    assert!(lost.contains(".sst: ") && lost.contains(" bytes at ") && lost.contains("keys \"key"), "{lost}");
+    assert!(out.ends_with("; 1 places lost\n"), "{out}");
+    assert!(before == all(&data), "the original was changed");
+    let saved = |path: &Path| Options::new().open(path).unwrap().range::<&[u8]>(..).map(Result::unwrap).count();
+    let count = saved(&path("new"));
+    assert!((KEYS - 200..KEYS).contains(&count), "{count}");
+    let (code, _, err) = admin(&["repair", text(&data), "--to", text(&path("new"))]);
+    assert!(code == 1 && err.contains("new exists already"), "{err}");
+
+    let out = damaged(&["repair", text(&data), "--in-place"]);
+    assert!(out.contains("data.damaged is what was there"), "{out}");
+    assert_eq!(saved(&data), count);
+    let kept: Vec<_> = all(&path("data.damaged")).into_iter().map(|(_, bytes)| bytes).collect();
+    assert!(before.into_iter().map(|(_, bytes)| bytes).eq(kept));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+    // What is kept is not replaced by the next one.
+    let (code, _, err) = admin(&["repair", text(&data), "--in-place"]);
+    assert!(code == 1 && err.contains("data.damaged exists already"), "{err}");
+    assert_eq!(admin(&["repair", text(&data)]).0, 2, "to where?");
+    assert_eq!(admin(&["repair", text(&data), "--in-place", "--to", "x"]).0, 2);
+}
+
+#[test]
 fn wrong_arguments_are_status_2_and_what_is_not_there_is_told() {
     for arguments in [&["verify"][..], &["frobnicate"], &["dump"], &[]] {
         assert_eq!(admin(arguments).0, 2, "{arguments:?}");
@@ -202,7 +240,7 @@ fn wrong_arguments_are_status_2_and_what_is_not_there_is_told() {
     let (code, _, err) = admin(&["dump", text(&foreign)]);
     assert!(code == 1 && err.contains("notes.txt is none of"), "{err}");
     let help = clean(&["--help"]);
-    for task in ["verify", "dump", "stats", "restore", "Examples:"] {
+    for task in ["verify", "dump", "stats", "restore", "repair", "Examples:"] {
         assert!(help.contains(task), "{help}");
     }
 }

@@ -6,92 +6,16 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod common;
+#[path = "common/story.rs"]
+mod story;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use chronos::admin::{Directory, Health, verify};
-use chronos::codec::Rng;
-use chronos::engine::{Clock, Compression, Entropy};
-use chronos::fs::{Fs, SimFs};
-use chronos::{Db, Error, Options};
-use common::{Change, Model, NOW, apply, contents, encode, random_batch};
-use parking_lot::Mutex;
-
-const KEYS: u64 = 20;
-
-/// What a directory holds.
-type Files = BTreeMap<String, Vec<u8>>;
-
-/// Small segments, and a memtable that takes several of them.
-fn options() -> Options {
-    let salts = Mutex::new(Rng::new(7));
-    Options::new()
-        .stepped()
-        .clock(Clock(Arc::new(|| NOW)))
-        .entropy(Entropy(Arc::new(move || salts.lock().next_u64())))
-        .memtable_bytes(100_000)
-        .segment_bytes(400)
-        .table_bytes(600)
-        .level_bytes(1_500)
-        .block_bytes(300)
-        .compression(Compression::None)
-}
-
-fn files(disk: &SimFs) -> Files {
-    let names = disk.list().unwrap();
-    names.into_iter().map(|name| (name.clone(), disk.read_file(&name).unwrap())).collect()
-}
-
-fn disk_with(files: &Files) -> SimFs {
-    let disk = SimFs::new();
-    files.iter().for_each(|(name, bytes)| disk.write_file(name, bytes.clone()));
-    disk
-}
-
-struct Story {
-    /// What was killed: tables, a manifest with several edits, several log segments.
-    files: Files,
-    model: Model,
-    /// As it was before the last batch.
-    before_last: Model,
-    /// Every content that a file ever had between two calls.
-    copies: BTreeMap<String, BTreeSet<Vec<u8>>>,
-}
-
-/// `marked`: whether the log had become idle before the end, and says so.
-fn story(marked: bool) -> Story {
-    let disk = SimFs::new();
-    let db = options().open_on(Arc::new(disk.clone())).unwrap();
-    let mut rng = Rng::new(5);
-    let (mut model, mut before_last) = (Model::new(), Model::new());
-    let mut copies: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
-    for n in 0..60 {
-        let batch: Vec<Change> = random_batch(&mut rng, KEYS);
-        before_last = model.clone();
-        db.write(&encode(&batch)).unwrap();
-        apply(&mut model, &batch);
-        match n {
-            12 | 24 => db.flush().unwrap(),
-            30 => db.compact().unwrap(),
-            36 => db.flush().unwrap(),
-            _ => {}
-        }
-        for (name, bytes) in files(&disk) {
-            copies.entry(name).or_default().insert(bytes);
-        }
-    }
-    if marked {
-        db.step().unwrap();
-    }
-    let files = files(&disk);
-    let count = |end: &str| files.keys().filter(|name| name.ends_with(end)).count();
-    assert!(count(".wal") >= 4 && count(".sst") >= 2 && count(".manifest") == 1, "{disk:?}");
-    // Nothing that happens to the database from here on matters.
-    std::mem::forget(db);
-    Story { files, model, before_last, copies }
-}
+use chronos::{Db, Error};
+use common::{Model, contents};
+use story::{Files, Story, disk_with, options, story};
 
 fn open(files: &Files) -> Result<Model, Error> {
     let db: Db = options().open_on(Arc::new(disk_with(files)))?;

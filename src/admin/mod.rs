@@ -6,6 +6,7 @@
 
 mod dump;
 mod inventory;
+mod repair;
 mod restore;
 mod stats;
 mod verify;
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use dump::dump;
+pub use repair::{Loss, Target, repair, repair_to};
 pub use restore::restore;
 pub use stats::stats;
 pub use verify::verify;

@@ -4,10 +4,10 @@ use std::io::{BufWriter, ErrorKind, Write, stderr, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use chronos::admin::{self, Directory, Error, Health};
+use chronos::admin::{self, Directory, Error, Health, Target};
 use clap::{Parser, Subcommand};
 
-/// Looks after Chronos databases: check, look into, restore.
+/// Looks after Chronos databases: check, look into, restore, repair.
 #[derive(Parser)]
 #[command(name = "chronos-admin", version, max_term_width = 120, after_help = EXAMPLES)]
 struct Arguments {
@@ -42,6 +42,17 @@ enum Task {
         /// Where the new data directory goes: nothing, or an empty directory, may be there
         dir: PathBuf,
     },
+    /// Save every block and log record that can be read into a new database, and list what is lost
+    Repair {
+        /// The damaged data directory; no server may be running on it
+        dir: PathBuf,
+        /// The new data directory
+        #[arg(long, value_name = "NEWDIR", required_unless_present = "in_place", conflicts_with = "in_place")]
+        to: Option<PathBuf>,
+        /// Put the repaired database into DIR's place; what was there is kept as DIR.damaged
+        #[arg(long)]
+        in_place: bool,
+    },
 }
 
 const EXAMPLES: &str = "Examples:
@@ -50,8 +61,9 @@ const EXAMPLES: &str = "Examples:
   chronos-admin dump --entries chronos-data/000008.sst
   chronos-admin stats chronos-data
   chronos-admin restore checkpoints/monday new-data
+  chronos-admin repair chronos-data --to repaired-data
 
-Exit status: 0 if all is well, 1 if something is damaged or could not be done, 2 for wrong arguments.";
+Exit status: 0 if all is well, 1 if something is damaged, was lost or could not be done, 2 for wrong arguments.";
 
 fn main() -> ExitCode {
     let mut out = BufWriter::new(stdout().lock());
@@ -76,6 +88,11 @@ fn run(task: Task, out: &mut dyn Write) -> admin::Result<Health> {
         Task::Verify { dir } => admin::verify(&Directory::open(dir)?, out),
         Task::Dump { file, entries } => admin::dump(&file, entries, out),
         Task::Stats { dir } => admin::stats(&Directory::open(dir)?, out),
+        Task::Repair { dir, to, in_place: _ } => {
+            let target = to.map_or(Target::InPlace, Target::New);
+            let losses = admin::repair(&dir, &target, out)?;
+            Ok(if losses.is_empty() { Health::Clean } else { Health::Damaged })
+        }
         Task::Restore { checkpoint, dir } => admin::restore(&checkpoint, &dir, out),
     }
 }

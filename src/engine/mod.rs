@@ -18,7 +18,7 @@ mod log;
 pub(crate) mod memtable;
 pub(crate) mod merge;
 mod options;
-mod output;
+pub(crate) mod output;
 mod records;
 pub(crate) mod recovery;
 mod retention;

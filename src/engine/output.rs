@@ -118,7 +118,7 @@ impl<'a> TableOutput<'a> {
 }
 
 /// What the manifest keeps of a table.
-fn meta(number: FileNumber, table: crate::storage::sstable::TableMeta) -> TableMeta {
+pub(crate) fn meta(number: FileNumber, table: crate::storage::sstable::TableMeta) -> TableMeta {
     let properties = table.properties;
     TableMeta {
         number,

@@ -10,6 +10,7 @@
 //! - a created, renamed or removed name is durable once [`Fs::sync_dir`] has returned `Ok`;
 //! - without those, any part of it may or may not have happened after a crash, in any order.
 
+pub(crate) mod exchange;
 mod lock;
 mod new_directory;
 mod os;

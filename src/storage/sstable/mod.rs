@@ -45,7 +45,7 @@ pub use options::Compression;
 pub(crate) use options::TableOptions;
 pub(crate) use properties::Properties;
 pub(crate) use reader::{ReadMode, Table};
-pub(crate) use salvage::Parts;
+pub(crate) use salvage::{Entry, Parts, Piece, Pieces};
 pub(crate) use writer::{TableMeta, TableWriter};
 
 #[cfg(test)]

@@ -120,6 +120,11 @@ impl Parts {
         self.id
     }
 
+    /// Whether nothing that can be read says where the data blocks end.
+    pub(crate) fn tail_is_lost(&self) -> bool {
+        self.index.is_none() && self.data_end.is_none()
+    }
+
     /// The length of the file.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes

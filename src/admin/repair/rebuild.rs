@@ -1,0 +1,158 @@
+//! A new database out of what was found: one sorted run in the deepest level, of each key its newest version.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::find::{Findings, Found};
+use crate::admin::Result;
+use crate::codec::Slice;
+use crate::engine::checkpoint::number_manifest;
+use crate::engine::merge::{Direction, Merge, Source};
+use crate::engine::output::meta;
+use crate::engine::sources::{KeyRange, MemtableSource};
+use crate::engine::version::LEVELS;
+use crate::engine::{self, Options, SeqNo};
+use crate::fs::Fs;
+use crate::storage::manifest::{Change, ManifestWriter, TableMeta};
+use crate::storage::names::{FileName, FileNumber};
+use crate::storage::sstable::{Entry, Parts, Piece, Pieces, TableOptions, TableWriter};
+use crate::storage::{Error, Kind, TableId};
+
+/// What was written.
+pub(super) struct Saved {
+    pub(super) keys: u64,
+    pub(super) tables: usize,
+}
+
+/// Writes tables, manifest and `CURRENT` to `to`.
+pub(super) fn rebuild(from: &Arc<dyn Fs>, findings: &Findings, to: &Arc<dyn Fs>) -> Result<Saved> {
+    let options = Options::new();
+    let mut sources: Vec<Box<dyn Source>> = chains(&findings.tables)
+        .into_iter()
+        .map(|chain| {
+            Box::new(ChainSource {
+                fs: from.clone(),
+                rest: chain,
+                pieces: None,
+                block: Vec::new().into_iter(),
+                entry: None,
+            }) as _
+        })
+        .collect();
+    let (log, all) = (findings.log.clone(), KeyRange::all());
+    sources.push(Box::new(MemtableSource::new(log, all, Direction::Forward, SeqNo::MAX)));
+    let mut merge = Merge::new(Direction::Forward, sources);
+
+    let mut tables: Vec<TableMeta> = Vec::new();
+    let mut writer: Option<(FileNumber, TableWriter)> = None;
+    let (mut keys, mut next) = (0, 1);
+    let mut key: Option<Vec<u8>> = None;
+    while merge.advance()? {
+        if key.as_deref() == Some(merge.key()) {
+            continue;
+        }
+        key = Some(merge.key().to_vec());
+        // Nothing lies below that a tombstone would have to hide.
+        if merge.kind() == Kind::Tombstone {
+            continue;
+        }
+        if let Some((number, full)) = writer.take_if(|(_, writer)| writer.estimated_size() >= options.table_bytes) {
+            tables.push(meta(number, full.finish()?));
+        }
+        if writer.is_none() {
+            let name = FileName::Table(FileNumber(next)).to_string();
+            let file = to.create(&name).map_err(Error::io(&name, "create"))?;
+            writer = Some((FileNumber(next), TableWriter::new(file, &name, TableId(next), TableOptions::default())));
+            next += 1;
+        }
+        if let Some((_, writer)) = &mut writer {
+            writer.add(merge.key(), merge.seq(), merge.kind(), merge.value_bytes())?;
+            keys += 1;
+        }
+    }
+    if let Some((number, last)) = writer {
+        tables.push(meta(number, last.finish()?));
+    }
+
+    let last = findings.last.min(SeqNo::LIMIT);
+    let mut state = vec![Change::NextFile(FileNumber(next)), Change::Flushed(last), Change::LastSeq(last)];
+    let count = tables.len();
+    state.extend(tables.into_iter().map(|table| Change::AddTable { level: LEVELS as u8 - 1, table }));
+    let manifest = number_manifest(&mut state);
+    ManifestWriter::create(&**to, manifest, options.entropy.draw(), &state).map_err(|failure| failure.error)?;
+    Ok(Saved { keys, tables: count })
+}
+
+/// The tables in as few runs without overlaps as there can be: of each run one is open at a time.
+fn chains(tables: &[Found]) -> Vec<VecDeque<FileNumber>> {
+    let mut sorted: Vec<&Found> = tables.iter().collect();
+    sorted.sort_by(|a, b| a.smallest.cmp(&b.smallest));
+    let mut chains: Vec<(&[u8], VecDeque<FileNumber>)> = Vec::new();
+    for table in sorted {
+        match chains.iter_mut().find(|(end, _)| *end < &*table.smallest) {
+            Some((end, chain)) => {
+                *end = &table.largest;
+                chain.push_back(table.number);
+            }
+            None => chains.push((&table.largest, VecDeque::from([table.number]))),
+        }
+    }
+    chains.into_iter().map(|(_, chain)| chain).collect()
+}
+
+/// What can be read of tables, one after the other.
+struct ChainSource {
+    fs: Arc<dyn Fs>,
+    rest: VecDeque<FileNumber>,
+    pieces: Option<Pieces>,
+    block: std::vec::IntoIter<Entry>,
+    entry: Option<Entry>,
+}
+
+impl ChainSource {
+    fn entry(&self) -> &Entry {
+        self.entry.as_ref().expect("a source is asked only after it has advanced")
+    }
+}
+
+impl Source for ChainSource {
+    fn advance(&mut self) -> engine::Result<bool> {
+        loop {
+            self.entry = self.block.next();
+            if self.entry.is_some() {
+                return Ok(true);
+            }
+            match self.pieces.as_mut().and_then(Iterator::next) {
+                Some(Piece::Block { entries, .. }) => self.block = entries.into_iter(),
+                // Listed when it was found.
+                Some(Piece::Lost { .. }) => {}
+                None => {
+                    let Some(number) = self.rest.pop_front() else { return Ok(false) };
+                    let name = FileName::Table(number).to_string();
+                    let file = self.fs.open(&name).map_err(Error::io(&name, "open"))?;
+                    self.pieces = Some(Arc::new(Parts::read(file, &name, TableId(number.0))).pieces());
+                }
+            }
+        }
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.entry().key
+    }
+
+    fn seq(&self) -> SeqNo {
+        self.entry().seq
+    }
+
+    fn kind(&self) -> Kind {
+        self.entry().kind
+    }
+
+    fn value(&self) -> Slice {
+        self.entry().value.clone()
+    }
+
+    fn value_bytes(&self) -> &[u8] {
+        &self.entry().value
+    }
+}
