@@ -80,6 +80,14 @@ pub(super) fn find(fs: &Arc<dyn Fs>, out: &mut dyn Write) -> Result<Findings> {
     Ok(findings)
 }
 
+/// What is wrong, without the place: a loss tells that itself.
+fn reason(error: Error) -> String {
+    match error {
+        Error::Corrupt { what, .. } => what,
+        error => error.to_string(),
+    }
+}
+
 /// Whether the manifest can be read to its end, and nothing that is there or missing speaks against it.
 fn is_trusted(fs: &Arc<dyn Fs>, inventory: &Inventory) -> bool {
     let settled = inventory.flushed.max(inventory.last_seq);
@@ -122,7 +130,7 @@ impl Findings {
                 let keys =
                     listed.map_or((None, None), |meta| (Some(meta.smallest.to_vec()), Some(meta.largest.to_vec())));
                 let length = listed.map_or(0, |meta| meta.size);
-                let what = missing_or(FileName::Table(number), error).to_string();
+                let what = reason(missing_or(FileName::Table(number), error));
                 self.losses.push(Loss { file: name, offset: 0, length, keys, what });
                 return Ok(());
             }
@@ -147,7 +155,7 @@ impl Findings {
                         offset,
                         length,
                         keys: (after, upto),
-                        what: error.to_string(),
+                        what: reason(error.into()),
                     });
                 }
             }
@@ -184,7 +192,7 @@ impl Findings {
         let bytes = match read_whole(&**fs, &name) {
             Ok(bytes) => bytes,
             Err(error) => {
-                let what = missing_or(FileName::Wal(number), error).to_string();
+                let what = reason(missing_or(FileName::Wal(number), error));
                 self.losses.push(lost(0, 0, what));
                 return Ok(());
             }

@@ -108,6 +108,6 @@ pub fn repair_to(fs: &Arc<dyn Fs>, to: &Path, out: &mut dyn Write) -> Result<Vec
         writeln!(out, "lost      {loss}")?;
     }
     let lost = findings.losses.len();
-    writeln!(out, "saved     {} keys in {} tables; {lost} places lost", saved.keys, saved.tables)?;
+    writeln!(out, "saved     {} keys in {} tables; {lost} places could not be read", saved.keys, saved.tables)?;
     Ok(findings.losses)
 }
