@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::flush::MAX_SEALED;
 use super::shared::{Job, Shared};
 use super::stats::add;
-use super::{Error, Result};
+use super::{Error, Result, Strategy};
 
 /// Tables in level 0 from which on writes are slowed down: three rounds of compaction behind.
 pub(crate) const L0_SOFT: usize = 12;
@@ -40,7 +40,11 @@ impl Shared {
             return Ok(());
         }
         let state = self.state();
-        let tables = state.version.levels[0].len();
+        // Where nothing is merged, level 0 is where the tables belong.
+        let tables = match self.options.compaction {
+            Strategy::Fifo { .. } => 0,
+            Strategy::Leveled | Strategy::Tiered => state.version.levels[0].len(),
+        };
         if tables <= L0_SOFT && state.sealed.len() < MAX_SEALED {
             return Ok(());
         }

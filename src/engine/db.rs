@@ -174,8 +174,8 @@ impl Db {
         self.handle.close()
     }
 
-    /// For tests on a database opened with [`Options::stepped`]: does one piece of background work. Whether there was
-    /// one.
+    /// For tests on a database opened with [`Options::stepped`]: does one piece of background work, at last what is done
+    /// only when nothing is pressing. Whether there was one.
     pub fn step(&self) -> Result<bool> {
         let shared = self.shared();
         if shared.is_stopping() {
@@ -186,7 +186,7 @@ impl Db {
         if shared.resume_if_refused()? {
             return Ok(true);
         }
-        Ok(shared.flush_oldest()? || shared.compact_if_due()?)
+        Ok(shared.flush_oldest()? || shared.compact_if_due(false)? || shared.compact_if_due(true)?)
     }
 
     /// Milliseconds since 1970 by the clock of the options.

@@ -74,6 +74,11 @@ impl Signal {
         self.wake.notify_all();
     }
 
+    /// Whether it was notified since the last wait.
+    pub(crate) fn is_set(&self) -> bool {
+        *self.work.lock()
+    }
+
     /// Waits until notified since the last call, or until `timeout` has passed. Whether it was notified.
     pub(crate) fn wait(&self, timeout: Option<std::time::Duration>) -> bool {
         let mut work = self.work.lock();

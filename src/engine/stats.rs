@@ -9,10 +9,12 @@ use super::version::LEVELS;
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) flushes: AtomicU64,
-    pub(crate) flushed_bytes: AtomicU64,
     pub(crate) compactions: AtomicU64,
+    pub(crate) moves: AtomicU64,
+    pub(crate) drops: AtomicU64,
     pub(crate) compaction_read_bytes: AtomicU64,
-    pub(crate) compaction_written_bytes: AtomicU64,
+    /// By level: what flush (0) and compaction (the others) have written into it.
+    pub(crate) written_bytes: [AtomicU64; LEVELS],
     pub(crate) delayed_writes: AtomicU64,
     pub(crate) delayed_us: AtomicU64,
 }
@@ -30,6 +32,8 @@ pub struct LevelStats {
     pub bytes: u64,
     /// Entries, tombstones and older versions included.
     pub entries: u64,
+    /// Bytes that flush (level 0) or compaction (the others) have written into it since the database was opened.
+    pub written_bytes: u64,
 }
 
 /// What the engine tells of itself. Counters run from when the database was opened.
@@ -62,18 +66,32 @@ pub struct Stats {
     pub flushes: u64,
     /// See `flushes`.
     pub flushed_bytes: u64,
-    /// Compactions done, and the bytes they read and wrote.
+    /// Compactions that merged tables, and the bytes they read and wrote.
     pub compactions: u64,
     /// See `compactions`.
     pub compaction_read_bytes: u64,
     /// See `compactions`.
     pub compaction_written_bytes: u64,
+    /// Compactions that only moved tables to another level.
+    pub moves: u64,
+    /// Compactions that only dropped tables.
+    pub drops: u64,
     /// Writes that were delayed because the tree was behind, and for how long in microseconds.
     pub delayed_writes: u64,
     /// See `delayed_writes`.
     pub delayed_us: u64,
     /// The last error of a flush, a compaction or the preparing of a log segment, until one of its kind succeeds.
     pub background_error: Option<String>,
+}
+
+impl Stats {
+    /// Bytes written to tables for each byte flushed: 1 as long as nothing was merged.
+    pub fn write_amplification(&self) -> f64 {
+        match self.flushed_bytes {
+            0 => 1.0,
+            flushed => (flushed + self.compaction_written_bytes) as f64 / flushed as f64,
+        }
+    }
 }
 
 impl Shared {
@@ -86,6 +104,9 @@ impl Shared {
             levels[level].entries += table.meta.entries;
         }
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        for (level, written) in levels.iter_mut().zip(&self.counters.written_bytes) {
+            level.written_bytes = get(written);
+        }
         let memtables = state.sealed.iter().map(|sealed| &sealed.memtable).chain([&state.active]);
         Stats {
             levels,
@@ -100,10 +121,12 @@ impl Shared {
             durable_seq: self.commit.durable().0,
             snapshots: self.retention.snapshots() as u64,
             flushes: get(&self.counters.flushes),
-            flushed_bytes: get(&self.counters.flushed_bytes),
+            flushed_bytes: levels[0].written_bytes,
             compactions: get(&self.counters.compactions),
             compaction_read_bytes: get(&self.counters.compaction_read_bytes),
-            compaction_written_bytes: get(&self.counters.compaction_written_bytes),
+            compaction_written_bytes: levels[1..].iter().map(|level| level.written_bytes).sum(),
+            moves: get(&self.counters.moves),
+            drops: get(&self.counters.drops),
             delayed_writes: get(&self.counters.delayed_writes),
             delayed_us: get(&self.counters.delayed_us),
             background_error: self.progress.lock().error().map(str::to_owned),
