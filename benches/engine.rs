@@ -52,6 +52,43 @@ fn get_absent(bencher: Bencher<'_, '_>, place: &Place) {
     bencher.with_inputs(|| key(2 * rng.below(KEYS) + 1)).bench_local_refs(|key| db.get(black_box(key)).expect("get"));
 }
 
+/// What the keys of a larger database look like.
+#[derive(Debug)]
+enum Shape {
+    /// `key:000000123456`.
+    Numbered,
+    /// 16 random bytes.
+    Random,
+}
+
+impl Shape {
+    fn key(&self, number: u64) -> Vec<u8> {
+        match self {
+            Shape::Numbered => format!("key:{number:012}").into_bytes(),
+            Shape::Random => {
+                let mut rng = Rng::new(number);
+                [rng.next_u64().to_le_bytes(), rng.next_u64().to_le_bytes()].concat()
+            }
+        }
+    }
+}
+
+/// A million keys in tables, far more than the processor caches, all of them in the block cache: what is measured is
+/// how few cache misses a read can do with.
+#[divan::bench(args = [Shape::Numbered, Shape::Random])]
+fn get_from_tables_cached(bencher: Bencher<'_, '_>, shape: &Shape) {
+    const MANY: u64 = 1_000_000;
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let db = Options::new().durability(Durability::Os).memory(1 << 30).open(home.path()).expect("open");
+    for number in 0..MANY {
+        db.put(&shape.key(number), &[b'v'; 100]).expect("put");
+    }
+    db.compact().expect("compact");
+    (0..MANY).for_each(|number| assert!(db.get(&shape.key(number)).expect("get").is_some()));
+    let mut rng = Rng::new(1);
+    bencher.with_inputs(|| shape.key(rng.below(MANY))).bench_local_refs(|key| db.get(black_box(key)).expect("get"));
+}
+
 #[divan::bench(args = [Place::Memtable, Place::Tables])]
 fn scan_of_50(bencher: Bencher<'_, '_>, place: &Place) {
     let (_home, db) = filled(place);

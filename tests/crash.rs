@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use chronos::codec::Rng;
-use chronos::fs::sim::CrashPolicy;
+use chronos::fs::sim::{CallKind, CrashPolicy, Errno, Fault, Times};
 use chronos::fs::{Fs, SimFs};
 use common::{Change, Model, apply, check, contents, encode, number_from_env, random_batch, tiny_options};
 
@@ -186,5 +186,29 @@ fn every_crash_point_keeps_what_was_acknowledged() {
                 break;
             }
         }
+    }
+}
+
+/// A process killed between a write and its sync leaves a group that the next one reads. Its clients are told of it, so
+/// it must not go when the power goes after that; nor may the start after that find a log shorter than recorded.
+#[test]
+fn what_a_killed_process_had_not_synced_is_durable_once_the_next_one_shows_it() {
+    for policy in [CrashPolicy::Synced, CrashPolicy::All, CrashPolicy::Random { seed: 1 }] {
+        let disk = SimFs::new();
+        let open = |disk: &SimFs| tiny_options(1).open_on(Arc::new(disk.clone())).unwrap();
+        let db = open(&disk);
+        db.put(b"synced", b"").unwrap();
+        disk.fail(Fault { times: Times::Forever, ..Fault::new(CallKind::Sync, 0, Errno::IO) });
+        // After the group; or the manifest would learn where the log ends.
+        disk.fail(Fault { times: Times::Forever, ..Fault::new(CallKind::Write, 1, Errno::IO) });
+        db.put(b"unsynced", b"").unwrap_err();
+        disk.heal();
+        std::mem::forget(db);
+        disk.kill();
+        let db = open(&disk);
+        let shown = contents(&db).unwrap();
+        assert_eq!(shown.len(), 2, "the machine still has both: {shown:?}");
+        let image = disk.image(disk.calls(), &policy);
+        assert_eq!(contents(&open(&image)).unwrap(), shown, "{policy:?}");
     }
 }

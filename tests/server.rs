@@ -354,6 +354,19 @@ fn sigterm_under_load_ends_cleanly_and_every_reply_sent_is_whole() {
     clients.into_iter().for_each(|client| client.join().unwrap());
 }
 
+/// SIGHUP is what a terminal sends that closes.
+#[test]
+fn each_of_the_signals_that_end_a_program_ends_it_in_good_order() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let server = Server::start(&[]);
+        assert_eq!(text(&server.converse(b"SET a 1\n")), "OK\n");
+        server.signal(signal);
+        let (status, log) = server.wait();
+        assert_eq!(status.code(), Some(0), "{signal:?}: {log}");
+        assert!(log.contains("bye"), "{signal:?}: {log}");
+    }
+}
+
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let mut server = Server::start(&[]);
@@ -382,7 +395,7 @@ fn shutdown_by_command_and_idle_clients_do_not_hold_it_up() {
     let mut idle = server.connect();
     idle.write_all(b"PING\n").unwrap();
     idle.read_exact(&mut [0; 5]).unwrap();
-    server.connect().write_all(b"SHUTDOWN\n").unwrap();
+    assert_eq!(text(&server.converse(b"PING\nSHUTDOWN FOO\nSHUTDOWN\nPING\n")), "PONG\n(error) ERR syntax error\n");
     let mut rest = Vec::new();
     idle.read_to_end(&mut rest).unwrap();
     assert_eq!(text(&rest), "");

@@ -37,7 +37,8 @@ const EXAMPLES: &str = "Examples:
   printf 'SET greeting hello\\nGET greeting\\n' | nc -N 127.0.0.1 6379
   redis-cli -p 6379 SET greeting hello
 
-Exit status: 0 after an orderly shutdown (SIGINT, SIGTERM, SHUTDOWN), 1 if it could not start, 2 for wrong arguments.";
+Exit status: 0 after an orderly shutdown (SIGINT, SIGTERM, SIGHUP, SHUTDOWN), 1 if it could not start, 2 for wrong
+arguments. A terminal that closes sends SIGHUP, also to a server under nohup; setsid detaches from it.";
 
 /// After a second signal: as a shell reports a death by SIGINT.
 const EXIT_INTERRUPTED: i32 = 130;
@@ -108,4 +109,38 @@ fn parse_level(text: &str) -> Result<LevelFilter, String> {
 /// One line for a person, whatever the log level. A closed stderr is no reason to end differently.
 fn say(line: &str) {
     let _ = writeln!(stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::thread;
+
+    use super::*;
+
+    /// Set in the process that is to panic, which is this test once more.
+    const PANIC: &str = "CHRONOS_TEST_PANIC";
+
+    #[test]
+    fn a_panic_in_any_thread_ends_the_process_and_says_where() {
+        if std::env::var_os(PANIC).is_some() {
+            end_on_panic();
+            let thread =
+                thread::Builder::new().name("unlucky".into()).spawn(|| panic!("on purpose")).expect("a thread");
+            // Without the hook this would be all, and the test would pass.
+            let _ = thread.join();
+            return;
+        }
+        let itself = std::env::current_exe().expect("a path");
+        let mut command = Command::new(itself);
+        command.args(["--exact", "tests::a_panic_in_any_thread_ends_the_process_and_says_where"]).env(PANIC, "1");
+        let output = command.output().expect("it runs");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(EXIT_PANICKED), "{message}");
+        assert!(
+            message.starts_with("chronos-server: internal error in thread unlucky: panicked at src/bin"),
+            "{message}"
+        );
+        assert!(message.contains("on purpose"), "{message}");
+    }
 }

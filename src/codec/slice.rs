@@ -33,6 +33,12 @@ impl Slice {
         assert!(start <= end && end <= self.len, "slice {start}..{end} of {} bytes", self.len);
         Slice { buffer: self.buffer.clone(), start: self.start + start, len: end - start }
     }
+
+    /// As [`Slice::slice`], for those who need the whole no longer: no reference is counted.
+    pub(crate) fn into_slice(self, start: usize, end: usize) -> Slice {
+        assert!(start <= end && end <= self.len, "slice {start}..{end} of {} bytes", self.len);
+        Slice { buffer: self.buffer, start: self.start + start, len: end - start }
+    }
 }
 
 impl Deref for Slice {

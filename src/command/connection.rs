@@ -5,7 +5,7 @@ use super::client::set_name;
 use super::refusal::Refusal;
 use super::spec::Flag::{Fast, Loading, NoAuth, Noscript, Stale};
 use super::spec::{Answer, Group, Spec};
-use super::{Context, REDIS_VERSION};
+use super::{Context, Ending, REDIS_VERSION};
 use crate::codec::Slice;
 use crate::protocol::{Dialect, Reply, Request};
 
@@ -189,6 +189,6 @@ fn reset(context: &mut Context<'_>, _: &Request<'_>) -> Answer {
 }
 
 fn quit(context: &mut Context<'_>, _: &Request<'_>) -> Answer {
-    context.session.closing = true;
+    context.session.ending = Some(Ending::Answered);
     Ok(Reply::OK)
 }

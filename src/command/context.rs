@@ -35,6 +35,15 @@ impl<'a> Context<'a> {
     }
 }
 
+/// How a command ends its conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It is answered, then the connection is closed.
+    Answered,
+    /// That the connection is closed is the answer, as clients of Redis expect of SHUTDOWN.
+    Unanswered,
+}
+
 /// What one connection has chosen.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -48,8 +57,8 @@ pub(crate) struct Session {
     pub(crate) database: u8,
     /// CLIENT SETNAME, HELLO SETNAME.
     pub(crate) name: Vec<u8>,
-    /// Set by QUIT: the connection sends what it owes, then closes.
-    pub(crate) closing: bool,
+    /// Set by a command after which nothing more is run.
+    pub(crate) ending: Option<Ending>,
     /// CLIENT SETINFO LIB-NAME.
     pub(crate) library_name: Vec<u8>,
     /// CLIENT SETINFO LIB-VER.
@@ -65,7 +74,7 @@ impl Session {
             dialect: Dialect::Text,
             database: 0,
             name: Vec::new(),
-            closing: false,
+            ending: None,
             library_name: Vec::new(),
             library_version: Vec::new(),
         }

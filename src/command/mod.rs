@@ -30,7 +30,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use context::{Context, Environment, Session};
+pub(crate) use context::{Context, Ending, Environment, Session};
 
 use argument::{is, shown};
 use refusal::Refusal;

@@ -1,10 +1,10 @@
 //! The server: its data files, its end, and what a single primary answers to questions about replicas and the like.
 
-use super::Context;
 use super::argument::{canonical_integer, integer, is, shown};
 use super::refusal::Refusal;
 use super::spec::Flag::{Admin, Fast, Loading, Noscript, Readonly, Stale};
 use super::spec::{Answer, Keys, Run, Spec};
+use super::{Context, Ending};
 use crate::protocol::{Reply, Request};
 
 pub(super) const COMMANDS: &[Spec] = &[
@@ -45,7 +45,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         name: "SHUTDOWN",
         arity: -1,
         flags: &[Admin, Noscript, Loading, Stale],
-        summary: "Stops the server in good order. All data is kept in either case",
+        summary: "Stops the server in good order. All data is kept in either case. The answer is the end of the connection",
         syntax: "[NOSAVE | SAVE] [NOW] [FORCE]",
         example: "SHUTDOWN",
         ..Spec::new(shutdown)
@@ -218,7 +218,7 @@ fn shutdown(context: &mut Context<'_>, request: &Request<'_>) -> Answer {
         return Err(Refusal::SYNTAX);
     }
     (context.environment.request_shutdown)();
-    context.session.closing = true;
+    context.session.ending = Some(Ending::Unanswered);
     Ok(Reply::OK)
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::spec::Spec;
-use super::{Context, Environment, Session, dispatch, refusal, syntax, table, tail_argument};
+use super::{Context, Ending, Environment, Session, dispatch, refusal, syntax, table, tail_argument};
 use crate::engine::{self, SeqNo};
 use crate::keyspace::testing::Fixture;
 use crate::protocol::request::Span;
@@ -356,9 +356,9 @@ fn hello_changes_the_dialect_and_quit_closes() {
     assert_eq!(client.session.dialect, Dialect::Resp2);
     client.line("RESET");
     assert_eq!((client.session.database, client.session.name.len()), (0, 0));
-    assert!(!client.session.closing);
+    assert_eq!(client.session.ending, None);
     client.line("QUIT");
-    assert!(client.session.closing);
+    assert_eq!(client.session.ending, Some(Ending::Answered));
 }
 
 #[test]
@@ -368,7 +368,9 @@ fn shutdown_asks_the_server_to_end() {
     client.environment.request_shutdown = Box::new(|| ASKED.store(true, Ordering::SeqCst));
     assert_eq!(client.line("SHUTDOWN SAVE NOSAVE"), "-ERR syntax error");
     assert!(!ASKED.load(Ordering::SeqCst));
+    assert_eq!(client.session.ending, None);
     client.line("SHUTDOWN NOSAVE");
+    assert_eq!(client.session.ending, Some(Ending::Unanswered));
     assert!(ASKED.load(Ordering::SeqCst));
 }
 

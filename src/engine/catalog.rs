@@ -17,8 +17,10 @@ use super::options::Entropy;
 use super::version::{Listed, Replayed, TableSource, Version, delete};
 use super::{Error, Result, SeqNo};
 use crate::fs::Fs;
+use crate::storage::give_up;
 use crate::storage::manifest::{Change, Edit, ManifestWriter};
 use crate::storage::names::{FileName, FileNumber};
+use crate::storage::wal::SegmentWriter;
 
 /// A manifest is rewritten once it is this many times as long as its live content ...
 const REWRITE_FACTOR: u64 = 8;
@@ -55,7 +57,8 @@ struct Inner {
     last_seq: SeqNo,
     /// The segments that the manifest lists.
     listed: BTreeMap<FileNumber, Listed>,
-    /// Files that only edits of unknown fate refer to: they go once a new manifest has settled that.
+    /// Files that no manifest of this run refers to, but one that a restart may still go by: what earlier runs left, and
+    /// what only edits of unknown fate name. They go once a new manifest has settled that.
     doubtful: Vec<FileName>,
     /// The directory has been given back.
     closed: bool,
@@ -73,14 +76,16 @@ pub(crate) struct Catalog {
 
 impl Catalog {
     /// Goes on from what recovery found. `segments` gives each log segment that still holds needed changes, its
-    /// length and its newest change. Writes a new manifest; nothing of the old one is deleted yet.
+    /// length and its newest change; `leftovers` are the files that go once a manifest of this run is in force, and
+    /// not before: until then a restart still goes by the old one. Changes nothing on the disk.
     pub(crate) fn new(
         source: Arc<TableSource>,
         entropy: Entropy,
         replayed: Replayed,
         next_file: u64,
         segments: &[(FileNumber, u64, SeqNo)],
-    ) -> Result<Catalog> {
+        leftovers: Vec<FileName>,
+    ) -> Catalog {
         let listed = segments.iter().map(|&(number, len, _)| (number, Listed::Closed { len })).collect();
         let closed =
             |&(number, len, last)| (number, Segment { closed: Some(Closed { len, last, upto: last }), recorded: true });
@@ -91,19 +96,22 @@ impl Catalog {
             flushed: replayed.flushed,
             last_seq: replayed.last_seq,
             listed,
-            doubtful: Vec::new(),
+            doubtful: leftovers,
             closed: false,
         };
-        let catalog = Catalog {
+        Catalog {
             fs: source.fs.clone(),
             entropy,
             source,
             next_file: AtomicU64::new(next_file),
             inner: Mutex::new(inner),
             segments: Mutex::new(segments.iter().map(closed).collect()),
-        };
-        catalog.rewrite(&mut catalog.inner.lock(), &[])?;
-        Ok(catalog)
+        }
+    }
+
+    /// Begins the first manifest of this run. If that fails, the next commit begins it.
+    pub(crate) fn begin(&self) -> Result<()> {
+        self.rewrite(&mut self.inner.lock(), &[])
     }
 
     /// A number that no file has had.
@@ -168,14 +176,21 @@ impl Catalog {
         self.inner.lock().closed = true;
     }
 
-    /// A new segment exists and is durable, `prepared` bytes long. It may be written to once this returns.
-    pub(crate) fn add_segment(&self, number: FileNumber, prepared: u64) -> Result<()> {
-        self.segments.lock().insert(number, Segment { closed: None, recorded: false });
-        let added = self.commit(vec![Change::AddSegment { number, prepared }], |_| {});
-        if added.is_err() {
-            self.segments.lock().remove(&number);
+    /// A new segment, filled ahead to `prepared` bytes: durable, and listed in the manifest.
+    pub(crate) fn new_segment(&self, prepared: u64) -> Result<SegmentWriter> {
+        let number = self.new_file();
+        let segment = SegmentWriter::create(&*self.fs, number, self.entropy.draw(), prepared)?;
+        if let Err(error) = self.fs.sync_dir() {
+            give_up(&*self.fs, &FileName::Wal(number).to_string());
+            return Err(crate::storage::Error::io(".", "sync the directory")(error).into());
         }
-        added
+        self.segments.lock().insert(number, Segment { closed: None, recorded: false });
+        let added = self.commit(vec![Change::AddSegment { number, prepared: segment.prepared() }], |_| {});
+        if let Err(error) = added {
+            self.segments.lock().remove(&number);
+            return Err(error);
+        }
+        Ok(segment)
     }
 
     /// A segment will not be written to any more. Only noted: the manifest learns of it with its next edit.
@@ -288,34 +303,6 @@ impl Catalog {
                 _ => {}
             }
         }
-    }
-
-    /// Deletes what a crash left behind: files with names of ours that the new manifest does not list. Foreign files
-    /// stay.
-    pub(crate) fn delete_orphans(&self) -> Result<()> {
-        let inner = self.inner.lock();
-        let live: std::collections::BTreeSet<FileNumber> =
-            inner.version.tables().map(|(_, table)| table.meta.number).collect();
-        for name in self.fs.list().map_err(|source| Error::Io {
-            file: self.fs.describe(),
-            what: "list the directory",
-            source,
-        })? {
-            let orphan = match FileName::parse(&name) {
-                Some(FileName::Table(number)) => !live.contains(&number),
-                Some(FileName::Wal(number)) => !inner.listed.contains_key(&number),
-                Some(FileName::Manifest(number)) => {
-                    inner.manifest.as_ref().is_none_or(|manifest| manifest.number() != number)
-                }
-                Some(FileName::CurrentTemp) => true,
-                Some(FileName::Current) | None => false,
-            };
-            if orphan && let Some(name) = FileName::parse(&name) {
-                info!(file = %name, "deleting a file that a crash left behind");
-                delete(&*self.fs, name);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -142,14 +142,19 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
-    /// Goes on after `last`, which is durable, in an empty segment that the manifest lists.
-    pub(crate) fn new(active: Arc<Memtable>, segment: SegmentWriter, last: SeqNo) -> Commit {
+    /// Goes on after `last`, which is durable, in an empty segment that the manifest lists. Without one it is as after a
+    /// failure of the log: writes are refused until [`Shared::resume`] has begun a segment.
+    pub(crate) fn new(active: Arc<Memtable>, segment: Result<SegmentWriter>, last: SeqNo) -> Commit {
+        let (segment, log_failure) = match segment {
+            Ok(segment) => (Some(segment), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let writer = Writer {
             active,
             next_seq: SeqNo(last.0 + 1),
             group: vec![0; GROUP_PREFIX_LEN],
             group_first: SeqNo(last.0 + 1),
-            log_failure: None,
+            log_failure,
             closed: false,
         };
         Commit {

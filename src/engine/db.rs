@@ -60,10 +60,14 @@ impl Handle {
             // With everything in tables this edit drops the log, so that the next start replays nothing.
             shared.catalog.commit(vec![Change::Flushed(last), Change::LastSeq(last)], |_| {})
         })();
-        if result.is_err() {
+        let result = match result {
             // What could not be flushed is in the log; whatever the durability, nobody will sync it later.
-            shared.mark_idle();
-        }
+            Err(error @ (Error::Io { .. } | Error::ReadOnly(_))) if shared.log_has_everything() => {
+                tracing::warn!(%error, "not everything could be flushed; the log has it, and the next start replays it");
+                Ok(())
+            }
+            result => result,
+        };
         shared.catalog.close();
         drop(lock);
         result
@@ -72,12 +76,13 @@ impl Handle {
 
 impl Db {
     /// Opens the database in `directory`, creating both if needed. After a crash this recovers everything that was
-    /// acknowledged.
+    /// acknowledged. If the disk can be read but takes no writes (it is full), a database that exists is opened all the
+    /// same: reads work, writes are refused until the disk allows.
     ///
     /// # Errors
     ///
     /// [`Error::Locked`] if another process has it open, [`Error::Corrupt`] if acknowledged data is damaged,
-    /// [`Error::Io`] if the disk refuses.
+    /// [`Error::Io`] if the disk cannot be read, or nothing is there yet and nothing can be created.
     pub fn open(directory: impl AsRef<Path>, options: Options) -> Result<Db> {
         let directory = directory.as_ref();
         let fs = OsFs::open(directory).map_err(|source| Error::Io {
@@ -164,12 +169,16 @@ impl Db {
         self.shared().stats()
     }
 
-    /// Stops writes, flushes, and gives the directory back; the next open replays nothing. Reads go on until the last
-    /// handle is dropped. A second call does nothing.
+    /// Stops writes, flushes, and gives the directory back; the next open replays nothing, or, if the disk did not take
+    /// everything, the log. Reads go on until the last handle is dropped. A second call does nothing.
     ///
     /// # Errors
     ///
-    /// If not everything could be flushed. Nothing is lost then: the log has it.
+    /// If the disk has taken neither a flush nor the log's newest writes, which with [`Durability::Interval`] and
+    /// [`Durability::Os`] may have been acknowledged.
+    ///
+    /// [`Durability::Interval`]: super::Durability::Interval
+    /// [`Durability::Os`]: super::Durability::Os
     pub fn close(&self) -> Result<()> {
         self.handle.close()
     }

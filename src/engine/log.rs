@@ -10,8 +10,6 @@ use super::commit::{Failure, MAX_GROUP_BYTES, REMEMBERED_FAILURES};
 use super::options::Durability;
 use super::shared::Shared;
 use super::{Error, Result, SeqNo};
-use crate::storage::give_up;
-use crate::storage::names::FileName;
 use crate::storage::wal::{GROUP_PREFIX_LEN, Position, SegmentWriter};
 
 /// A buffer that one large value has blown up is not kept.
@@ -34,8 +32,10 @@ const LOG_FACTOR: u64 = 4;
 
 /// The log's file, guarded by the LogIo lock; held over I/O.
 pub(crate) struct LogIo {
-    /// `None` after a failure, until a new one exists.
+    /// `None` after a failure, or a start without one, until a new one exists.
     segment: Option<SegmentWriter>,
+    /// Whether changes that clients were told of are in no segment, and perhaps in no table yet.
+    lost: bool,
     /// The group being written.
     buffer: Vec<u8>,
     /// Newest position that is written, and that is synced.
@@ -49,11 +49,12 @@ pub(crate) struct LogIo {
 }
 
 impl LogIo {
-    /// An empty segment; everything up to `last` is durable.
-    pub(super) fn new(segment: SegmentWriter, last: SeqNo) -> LogIo {
-        let synced_len = segment.len();
+    /// An empty segment, or none; everything up to `last` is durable.
+    pub(super) fn new(segment: Option<SegmentWriter>, last: SeqNo) -> LogIo {
+        let synced_len = segment.as_ref().map_or(0, SegmentWriter::len);
         LogIo {
-            segment: Some(segment),
+            segment,
+            lost: false,
             buffer: vec![0; GROUP_PREFIX_LEN],
             written: last,
             synced: last,
@@ -175,24 +176,16 @@ impl Shared {
 
     /// Makes the next segment ready if there is none, and tells the manifest of closed ones.
     pub(crate) fn prepare_segment(&self) -> Result<()> {
+        self.prepare_segment_of(self.options.segment_bytes)
+    }
+
+    fn prepare_segment_of(&self, bytes: u64) -> Result<()> {
         let _turn = self.commit.preparing.lock();
         if self.commit.spare.lock().is_none() {
-            let segment = self.new_segment()?;
+            let segment = self.catalog.new_segment(bytes)?;
             *self.commit.spare.lock() = Some(segment);
         }
         self.catalog.record_closed_segments()
-    }
-
-    fn new_segment(&self) -> Result<SegmentWriter> {
-        let number = self.catalog.new_file();
-        let salt = self.options.entropy.draw();
-        let segment = SegmentWriter::create(&*self.fs, number, salt, self.options.segment_bytes)?;
-        if let Err(error) = self.fs.sync_dir() {
-            give_up(&*self.fs, &FileName::Wal(number).to_string());
-            return Err(crate::storage::Error::io(".", "sync the directory")(error).into());
-        }
-        self.catalog.add_segment(number, segment.prepared())?;
-        Ok(segment)
     }
 
     /// The log has failed: see the module's text.
@@ -228,6 +221,7 @@ impl Shared {
         }
         io.written = after;
         io.unmarked = false;
+        io.lost |= !self.waits_for_sync() && after < upto;
         if let Err(error) = self.catalog.record_last_seq(upto) {
             warn!(%error, "the failed log file is not closed in the manifest yet; a restart now may still find its last writes");
         }
@@ -329,13 +323,15 @@ impl Shared {
         Position { first: SeqNo(synced.0 + 1), watermark: synced, time_ms: self.options.clock.now() }
     }
 
-    /// After a failure: begins a new segment, and lets writes in once it is known to work and the failed one is closed
-    /// in the manifest.
+    /// After a failure, or a start that could not begin a segment: begins one, and lets writes in once it is known to
+    /// work and the failed one is closed in the manifest.
     pub(crate) fn resume(&self) -> Result<()> {
-        if !self.waits_for_sync() {
+        let lost = self.commit.io.lock().lost;
+        if lost {
             self.flush_what_the_log_lost()?;
         }
-        self.prepare_segment()?;
+        // A small one, as at a start: a disk that was full may have little room now.
+        self.prepare_segment_of(self.options.first_segment_bytes())?;
         let Some(mut segment) = self.commit.spare.lock().take() else {
             return Err(Error::ReadOnly("the next log segment is gone".to_owned()));
         };
@@ -358,6 +354,7 @@ impl Shared {
         io.written = last;
         io.synced = last;
         io.unmarked = false;
+        io.lost = false;
         self.commit.durable.store(last.0, Ordering::SeqCst);
         self.retention.settle(last);
         self.commit.writer().log_failure = None;
@@ -381,6 +378,12 @@ impl Shared {
     pub(crate) fn resume_if_refused(&self) -> Result<bool> {
         let refused = self.commit.writer().log_failure.is_some();
         if refused { self.resume().map(|()| true) } else { Ok(false) }
+    }
+
+    /// Syncs what the log holds. Whether everything that clients were told of is in it or in tables.
+    pub(crate) fn log_has_everything(&self) -> bool {
+        self.mark_idle();
+        !self.commit.io.lock().lost
     }
 
     /// Gives up the log's files: everything in them is in tables. To be called before the last edit, which then drops

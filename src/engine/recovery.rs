@@ -2,13 +2,22 @@
 //!
 //! 1. Take the directory's lock.
 //! 2. Read `CURRENT` and the manifest.
-//! 3. Replay the log segments that it lists, in order, into memtables.
-//! 4. Begin a new manifest in which every replayed segment is closed at its last valid byte.
-//! 5. Begin a new segment.
-//! 6. Delete what no longer belongs. Only then is the database open.
+//! 3. Replay the log segments that it lists, in order, into memtables, and sync them.
+//! 4. Delete files that were never a part of the database.
+//! 5. Begin a new manifest in which every replayed segment is closed at its last valid byte, then delete what it does
+//!    not list.
+//! 6. Begin a new segment.
 //!
 //! What was replayed stays in its segments until a flush has it in tables, so a crash at any point of this, or soon
 //! after, finds the same again. No table is opened: the manifest tells all that is needed.
+//!
+//! **A disk that takes no writes**, mostly because it is full, fails step 5 or 6. The database is then open all the
+//! same, in the state that a failure of the log leaves a running one in: there is no segment, writes are refused, and
+//! the log thread tries to begin one ([`Shared::resume`]); the first edit of whatever kind begins the manifest. Reads
+//! need nothing of either. What makes this safe at every moment: until a manifest of this run is in force, nothing is
+//! written to a file of an earlier run, and none that any prefix of the old manifest's edits names is deleted; and that
+//! manifest is synced before anything is told of what it says. A crash finds what this start found. Afterwards it finds
+//! the same as one state, with every segment closed.
 //!
 //! **Torn tail or damage?** A segment is synced whole before the next one gets a record, and every record tells what was
 //! durable when it was written. So bytes that are no record are
@@ -16,10 +25,15 @@
 //! - damage, if the manifest says that the segment is longer, or a later segment has a record, or a valid record behind
 //!   the bad bytes says that what they held was durable: acknowledged writes are gone, and the start is refused;
 //! - an ordinary torn tail otherwise: what they held was never acknowledged. It is dropped, and the log says how much.
+//!
+//! **Synced before it is believed.** A process that was killed between a write and its sync leaves a group that can be
+//! read, but would not survive the power. Clients will be told of it, and the manifest will say that the segment
+//! reaches beyond it: so it is synced first.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::batch::Ops;
 use super::catalog::Catalog;
@@ -27,12 +41,13 @@ use super::commit::Commit;
 use super::memtable::Memtable;
 use super::options::Options;
 use super::shared::{Sealed, Shared, State};
-use super::version::{Listed, Replayed, TableSource};
+use super::version::{Listed, Replayed, TableSource, delete};
 use super::{Error, Result, SeqNo};
 use crate::fs::Fs;
+use crate::storage::manifest::{Change, Edit};
 use crate::storage::names::{FileName, FileNumber};
-use crate::storage::wal::{SegmentReader, SegmentWriter};
-use crate::storage::{BlockCache, manifest, read_into, read_whole};
+use crate::storage::wal::SegmentReader;
+use crate::storage::{BlockCache, manifest, read_into, read_whole, sync_file};
 
 /// What replaying the log has come to.
 struct Replay {
@@ -62,10 +77,10 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
     let files: Vec<FileName> = names.iter().filter_map(|name| FileName::parse(name)).collect();
 
     let current = manifest::current(&*fs)?;
-    let (replayed, manifest_end) = match current {
+    let (replayed, named, manifest_end) = match current {
         Some(number) => {
             let (edits, end) = manifest::read(&*fs, number)?;
-            (Replayed::new(&edits, &source)?, end)
+            (Replayed::new(&edits, &source)?, named(&edits), end)
         }
         None => {
             // A crash before the first CURRENT leaves at most a manifest; tables or logs mean that CURRENT was lost.
@@ -74,7 +89,7 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
                 let what = format!("it is missing, but {orphan} is there");
                 return Err(Error::Corrupt { file: FileName::Current.to_string(), what, offset: 0 });
             }
-            (Replayed::default(), 0)
+            (Replayed::default(), BTreeSet::new(), 0)
         }
     };
     let missing = |file: FileName| (!files.contains(&file)).then(|| missing(file));
@@ -109,12 +124,24 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
 
     let highest = files.iter().filter_map(|file| file.number()).max().map_or(0, |number| number.0);
     let next_file = replayed.next_file.max(highest + 1);
-    let catalog = Catalog::new(source, options.entropy.clone(), replayed, next_file, &replay.needed)?;
-    let number = catalog.new_file();
-    let segment = SegmentWriter::create(&*fs, number, options.entropy.draw(), options.first_segment_bytes())?;
-    fs.sync_dir().map_err(|source| Error::Io { file: fs.describe(), what: "sync the directory", source })?;
-    catalog.add_segment(number, segment.prepared())?;
-    catalog.delete_orphans()?;
+    let (needless, leftovers) = no_longer_needed(files, current, &named, &replayed, &replay.needed);
+    // First of all: on a full disk theirs is the only room for what follows.
+    needless.into_iter().for_each(|file| delete(&*fs, file));
+    let catalog = Catalog::new(source, options.entropy.clone(), replayed, next_file, &replay.needed, leftovers);
+    let begun = catalog.begin();
+    if let (Err(_), Some(current)) = (&begun, current) {
+        // A restart goes by the manifest that this start went by: it must find the same edits in it.
+        sync_file(&*fs, &FileName::Manifest(current).to_string())?;
+        fs.sync_dir().map_err(|source| Error::Io { file: fs.describe(), what: "sync the directory", source })?;
+    }
+    let segment = match begun.and_then(|()| catalog.new_segment(options.first_segment_bytes())) {
+        Err(error) if current.is_some() => {
+            error!(%error, "the disk takes no writes: reads are served, writes are refused until a log file can be begun");
+            Err(error)
+        }
+        // A database that has just been created has nothing to serve.
+        segment => Ok(segment?),
+    };
 
     info!(changes = replay.changes, seq = last.0, took = ?started.elapsed(), "recovered");
     let commit = Commit::new(replay.active.clone(), segment, last);
@@ -126,6 +153,37 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
 
 fn missing(file: FileName) -> Error {
     Error::Corrupt { file: file.to_string(), what: "the manifest lists it, but it is missing".to_owned(), offset: 0 }
+}
+
+/// Every table and segment that some edit names: what a restart may look for if the newest edits, never synced, are
+/// lost.
+fn named(edits: &[Edit]) -> BTreeSet<FileNumber> {
+    let number = |change: &Change| match change {
+        Change::AddTable { table, .. } => Some(table.number),
+        Change::AddSegment { number, .. } | Change::CloseSegment { number, .. } => Some(*number),
+        _ => None,
+    };
+    edits.iter().flatten().filter_map(number).collect()
+}
+
+/// The files that can go: at once, and once a new manifest is in force. Foreign files are none of them.
+///
+/// At once goes what was being written when the last run ended: it is newer than the manifest in force, and so than any
+/// that a lost sync could bring back, and no edit of that one names it.
+fn no_longer_needed(
+    files: Vec<FileName>,
+    current: Option<FileNumber>,
+    named: &BTreeSet<FileNumber>,
+    replayed: &Replayed,
+    needed: &[(FileNumber, u64, SeqNo)],
+) -> (Vec<FileName>, Vec<FileName>) {
+    let mut live: BTreeSet<FileNumber> = replayed.version.tables().map(|(_, table)| table.meta.number).collect();
+    live.extend(needed.iter().map(|(number, ..)| *number));
+    let gone = files.into_iter().filter(|file| file.number().is_some_and(|number| !live.contains(&number)));
+    gone.partition(|file| {
+        let number = file.number();
+        number > current && number.is_some_and(|number| !named.contains(&number))
+    })
 }
 
 /// Whether a segment that the manifest does not list holds changes above `settled`. A segment gets its first record only
@@ -227,6 +285,9 @@ impl Replay {
                     let dropped = bytes.len() as u64 - reader.offset();
                     warn!(file = %name, offset = reader.offset(), dropped, "the log ends in a torn tail: writes that were never acknowledged are dropped");
                 }
+            }
+            if closed.is_none() && self.end.0 == FileName::Wal(number) {
+                sync_file(fs, &name)?;
             }
             if self.changes > before {
                 self.needed.push((number, reader.offset(), self.last));

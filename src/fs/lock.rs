@@ -1,7 +1,7 @@
 //! The lock file: one process, and within it one [`OsFs`](super::OsFs), works on a directory at a time.
 //!
 //! ```text
-//! LOCK := pid: decimal digits | "\n"
+//! LOCK := pid: decimal digits | "\n"      // or nothing, if the disk had no room for it
 //! ```
 //!
 //! The system forgets the lock when its holder ends, however that happens, so nobody ever has to remove the file by
@@ -39,7 +39,10 @@ impl LockGuard {
             Err(errno) => return Err(LockError::Io(errno.into())),
         }
         let guard = LockGuard { fd };
-        guard.name_holder().map_err(LockError::Io)?;
+        if guard.name_holder().is_err() {
+            // Only messages need the id, and a full disk is no reason not to start. But none of another process.
+            let _ = rustix::fs::ftruncate(&guard.fd, 0);
+        }
         Ok(guard)
     }
 

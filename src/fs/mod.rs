@@ -42,8 +42,8 @@ pub trait Fs: Send + Sync + 'static {
     /// Makes every create, rename and remove so far durable.
     fn sync_dir(&self) -> io::Result<()>;
 
-    /// Takes the exclusive lock of the directory (file `LOCK`, which then holds this process's id as text). The lock
-    /// ends when the guard is dropped or the process ends. `Err(LockError::Held)` names the holder.
+    /// Takes the exclusive lock of the directory (file `LOCK`, which then holds this process's id as text, if the disk
+    /// takes it). The lock ends when the guard is dropped or the process ends. `Err(LockError::Held)` names the holder.
     fn lock(&self) -> Result<Box<dyn Send + Sync>, LockError>;
 
     /// Where the directory is, for messages.
@@ -71,7 +71,7 @@ pub trait File: Send + Sync {
 pub enum LockError {
     /// Another holder has the directory; its process id where known.
     Held(Option<u32>),
-    /// The lock file could not be opened or written.
+    /// The lock file could not be opened or locked.
     Io(io::Error),
 }
 

@@ -65,7 +65,8 @@ pub struct Config {
           help_heading = "Limits")]
     pub idle_timeout: Option<Duration>,
 
-    /// Give up a request that has begun when nothing more of it comes for this long
+    /// Give up a request that has begun when nothing more of it comes for this long, or when it takes longer than this
+    /// and comes at less than 1 KiB a second
     #[arg(long, env = "CHRONOS_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "60s",
           value_parser = parse_duration, help_heading = "Limits")]
     pub request_timeout: Duration,

@@ -15,7 +15,7 @@ use super::input::{Input, Received};
 use super::limits::{FLUSH_BYTES, KEEP_BYTES, Limits};
 use super::outbox::Outbox;
 use super::replies::Replies;
-use crate::command::{self, Context, Environment, Session};
+use crate::command::{self, Context, Ending, Environment, Session};
 use crate::engine::{SeqNo, Waiter};
 use crate::keyspace::Keyspace;
 use crate::protocol::{Decoder, Dialect, Reply, Step};
@@ -47,6 +47,8 @@ pub(crate) struct Connection {
     waiter: Arc<dyn Waiter>,
     /// Something was queued since the outbox was last seen empty.
     queued: bool,
+    /// Since when the rest of a request is waited for.
+    begun: Option<Instant>,
 }
 
 /// What is next, after what has been received was run.
@@ -71,6 +73,7 @@ impl Connection {
             waiter: outbox.clone(),
             outbox,
             queued: false,
+            begun: None,
         }
     }
 
@@ -109,6 +112,7 @@ impl Connection {
     /// Runs every whole request that has been received.
     fn run(&mut self) -> Next {
         let mut commands = 0;
+        let received = self.input.bytes().len();
         let next = loop {
             let (used, answer_in, reply) = match self.decoder.decode(self.input.bytes(), &command::tail_argument) {
                 Step::Request { request, used, answer_in } => {
@@ -129,9 +133,11 @@ impl Connection {
                         self.decoder.switch_to_resp();
                     }
                     let pending = !self.house.keyspace.db.is_durable(depends);
-                    self.replies.push(&reply, self.session.dialect, pending.then_some(depends));
+                    if self.session.ending != Some(Ending::Unanswered) {
+                        self.replies.push(&reply, self.session.dialect, pending.then_some(depends));
+                    }
                     self.input.consume(used);
-                    if self.session.closing {
+                    if self.session.ending.is_some() {
                         break Next::Finish;
                     }
                     if self.replies.bytes.len() >= FLUSH_BYTES && !self.deliver() {
@@ -156,6 +162,10 @@ impl Connection {
                 self.answer(&reply, answer_in);
             }
         };
+        if self.input.bytes().len() < received {
+            // What is left is another request.
+            self.begun = None;
+        }
         if commands > 0 {
             self.house.environment.total_commands.fetch_add(commands, Ordering::Relaxed);
         }
@@ -197,8 +207,12 @@ impl Connection {
     fn receive(&mut self, at_least: usize) -> rustix::io::Result<Received> {
         let limits = &self.house.limits;
         let socket = self.outbox.socket();
-        if !self.input.bytes().is_empty() {
-            return self.input.receive(socket, at_least, Some(limits.incomplete));
+        let received = self.input.bytes().len();
+        if received > 0 {
+            // What is there is taken even when the time is over: it may have waited for this thread.
+            let begun = self.begun.get_or_insert_with(Instant::now);
+            let left = limits.for_request(received).saturating_sub(begun.elapsed());
+            return self.input.receive(socket, at_least, Some(limits.incomplete.min(left)));
         }
         let mut patience = limits.idle;
         if (self.input.is_large() || self.replies.bytes.capacity() > KEEP_BYTES)

@@ -68,13 +68,14 @@ impl Input {
         patience: Option<Duration>,
     ) -> io::Result<Received> {
         self.make_room(at_least);
-        for attempt in 1..=self.tries {
+        for _ in 0..self.tries {
+            // Before the look, not after it: right after a reply the next request is rarely there.
+            if self.tries > 1 {
+                thread::yield_now();
+            }
             if let Some(received) = self.take(socket, RecvFlags::DONTWAIT)? {
                 self.tries = TRIES;
                 return Ok(received);
-            }
-            if attempt < self.tries {
-                thread::yield_now();
             }
         }
         self.tries = (self.tries / 2).max(1);

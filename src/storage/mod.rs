@@ -29,6 +29,12 @@ pub(crate) fn give_up(fs: &dyn Fs, name: &str) {
     }
 }
 
+/// Makes durable what can be read of a file that another process may have written and not synced.
+pub(crate) fn sync_file(fs: &dyn Fs, name: &str) -> Result<()> {
+    let file = fs.open(name).map_err(Error::io(name, "open"))?;
+    file.sync().map_err(Error::io(name, "sync"))
+}
+
 /// All bytes of a file.
 pub(crate) fn read_whole(fs: &dyn Fs, name: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();

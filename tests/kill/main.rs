@@ -15,6 +15,7 @@ mod audit;
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/server.rs"]
 mod server;
 mod wire;
 
@@ -148,7 +149,7 @@ impl Story<'_> {
             thread::sleep(pause);
             let ended = Instant::now();
             server.signal(signal);
-            (ended, server.wait())
+            (ended, server.wait_in_peace())
         });
         self.ended = ended;
         if self.in_order {
@@ -173,13 +174,13 @@ impl Story<'_> {
         connection.ask(&[words("COMPACT")]);
         self.audit(&server);
         server.signal(Signal::TERM);
-        let (status, log) = server.wait();
+        let (status, log) = server.wait_in_peace();
         assert_eq!(status.code(), Some(0), "{log}");
         self.count_background_work(&log);
         self.in_order = true;
         let server = self.begin();
         server.signal(Signal::TERM);
-        server.wait();
+        server.wait_in_peace();
     }
 }
 

@@ -11,7 +11,8 @@ pub enum CallKind {
     Open,
     /// [`File::read_at`](crate::fs::File::read_at).
     Read,
-    /// [`File::write_at`](crate::fs::File::write_at), also of the process id by [`Fs::lock`](crate::fs::Fs::lock).
+    /// [`File::write_at`](crate::fs::File::write_at), also of the process id by
+    /// [`Fs::lock`](crate::fs::Fs::lock), which succeeds all the same.
     Write,
     /// [`File::sync`](crate::fs::File::sync).
     Sync,

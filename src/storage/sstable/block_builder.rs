@@ -1,17 +1,20 @@
 //! Builds a data block, entry by entry; the layout is described at [`super::block`].
 
-use super::block::{MAX_INTERVAL, PUT, PUT_EXPIRING, RESTART_BYTES, TOMBSTONE};
+use super::block::{COUNT_BYTES, MAX_INTERVAL, PUT, PUT_EXPIRING, RESTART_BYTES, TOMBSTONE};
+use crate::codec::hash::KeyHash;
 use crate::codec::{SeqNo, varint};
 use crate::storage::Kind;
 
-/// Every so many entries, one stands with its whole key. Fewer restart points make the block smaller, and a point read
-/// steps over half of this many entries; 16 is what LevelDB found to be a good middle.
-const RESTART_INTERVAL: usize = 16;
+/// 2^this many entries from one that stands with its whole key to the next. A point read goes to a restart point and
+/// steps over half of the entries that follow: each is a cache line or two, so 4 measures better than LevelDB's 16, for
+/// tables that are about 2 % larger with keys of 16 bytes and values of 100.
+const RESTART_SHIFT: u8 = 2;
+const RESTART_INTERVAL: usize = 1 << RESTART_SHIFT;
 
 const _: () = assert!(RESTART_INTERVAL <= MAX_INTERVAL);
 
 /// The most an entry has besides its key and value.
-pub(super) const ENTRY_OVERHEAD: usize = 4 * varint::MAX_LEN + 1 + size_of::<u64>();
+pub(super) const ENTRY_OVERHEAD: usize = 4 * varint::MAX_LEN + 1 + size_of::<u64>() + size_of::<u8>() + RESTART_BYTES;
 
 /// An allocation above this is given back when its block is done: one huge value should not be paid for until the
 /// table is finished.
@@ -20,32 +23,38 @@ const KEEP_BYTES: usize = 1 << 20;
 /// A block being built. Reused from block to block.
 #[derive(Default)]
 pub(super) struct BlockBuilder {
-    bytes: Vec<u8>,
+    tags: Vec<u8>,
+    /// In bytes from the first entry, until it is known where that will be.
     restarts: Vec<u32>,
-    since_restart: usize,
+    /// The entries; the whole block once it is finished.
+    bytes: Vec<u8>,
 }
 
 impl BlockBuilder {
     pub(super) fn is_empty(&self) -> bool {
-        self.restarts.is_empty()
+        self.tags.is_empty()
     }
 
     /// How large the block would be if it were finished now.
     pub(super) fn len(&self) -> usize {
-        self.bytes.len() + (self.restarts.len() + 1) * RESTART_BYTES
+        self.head_len() + self.bytes.len()
     }
 
-    /// Adds an entry behind all others; `shared` is how many bytes its key has in common with the key before it.
+    fn head_len(&self) -> usize {
+        COUNT_BYTES + self.tags.len() + self.restarts.len() * RESTART_BYTES
+    }
+
+    /// Adds an entry behind all others; `hash` is the hash of its key, `shared` how many bytes that has in common with
+    /// the key before it.
     #[inline]
-    pub(super) fn add(&mut self, key: &[u8], shared: usize, seq: SeqNo, kind: Kind, value: &[u8]) {
-        let restart = self.restarts.is_empty() || self.since_restart == RESTART_INTERVAL;
+    pub(super) fn add(&mut self, key: &[u8], hash: KeyHash, shared: usize, seq: SeqNo, kind: Kind, value: &[u8]) {
+        let restart = self.tags.len().is_multiple_of(RESTART_INTERVAL);
         let shared = if restart { 0 } else { shared };
         if restart {
             let at = u32::try_from(self.bytes.len()).expect("a block over its target takes no further entry");
             self.restarts.push(at);
-            self.since_restart = 0;
         }
-        self.since_restart += 1;
+        self.tags.push(hash.tag());
         let (code, expires) = match kind {
             Kind::Put { expires_at: None } => (PUT, None),
             Kind::Put { expires_at } => (PUT_EXPIRING, expires_at),
@@ -67,17 +76,25 @@ impl BlockBuilder {
 
     /// The finished block; [`BlockBuilder::clear`] before the next.
     pub(super) fn finish(&mut self) -> &[u8] {
+        const FEW: &str = "a block over its target takes no further entry";
+        let head_len = u32::try_from(self.head_len()).expect(FEW);
+        let count = u32::try_from(self.tags.len()).expect(FEW);
+        let mut head = Vec::with_capacity(self.head_len());
+        head.extend_from_slice(&count.to_le_bytes());
+        head.push(RESTART_SHIFT);
+        head.extend_from_slice(&self.tags);
         for restart in &self.restarts {
-            self.bytes.extend_from_slice(&restart.to_le_bytes());
+            head.extend_from_slice(&restart.checked_add(head_len).expect(FEW).to_le_bytes());
         }
-        let count = u32::try_from(self.restarts.len()).expect("fewer than entries, which are fewer than bytes");
-        self.bytes.extend_from_slice(&count.to_le_bytes());
+        // Moves the entries once, which is little beside checking and writing them.
+        self.bytes.splice(..0, head);
         &self.bytes
     }
 
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(KEEP_BYTES);
+        self.tags.clear();
         self.restarts.clear();
     }
 }
@@ -85,6 +102,6 @@ impl BlockBuilder {
 #[cfg(test)]
 pub(crate) fn one_entry_block(key: &[u8], value: &[u8]) -> super::Block {
     let mut builder = BlockBuilder::default();
-    builder.add(key, 0, SeqNo(1), Kind::Put { expires_at: None }, value);
+    builder.add(key, KeyHash::of(key), 0, SeqNo(1), Kind::Put { expires_at: None }, value);
     super::Block::parse(crate::codec::Slice::copy_from(builder.finish())).unwrap()
 }

@@ -101,7 +101,7 @@ impl Forward {
     fn step(&mut self) -> Result<bool> {
         loop {
             if let Some(block) = &self.block
-                && self.next < block.entries_end()
+                && self.next < block.end()
             {
                 let entry = block.entry_at(self.next).and_then(|entry| match entry.shared <= self.key.len() {
                     true => Ok(entry),

@@ -14,6 +14,7 @@ use super::properties::Properties;
 use crate::codec::hash::KeyHash;
 use crate::codec::{SeqNo, Slice};
 use crate::fs::File;
+use crate::storage::cache::Slots;
 use crate::storage::{BlockCache, Error, Result, TableId, Version};
 
 /// An open table. Filter, index and properties are in memory; data blocks come from the cache or the file.
@@ -23,6 +24,8 @@ pub(crate) struct Table {
     id: TableId,
     file_bytes: u64,
     cache: Arc<BlockCache>,
+    /// Where the cache keeps the table's data blocks.
+    slots: Arc<Slots>,
     filter: Filter,
     index: Index,
     properties: Properties,
@@ -75,7 +78,8 @@ impl Table {
         if index.data_end() != footer.filter.offset || index.len() as u64 != properties.data_blocks {
             return Err(Error::corrupt(name, "index does not cover the data blocks", footer.index.offset));
         }
-        Ok(Table { file, name: name.to_owned(), id, file_bytes, cache, filter, index, properties })
+        let slots = Slots::new(index.len());
+        Ok(Table { file, name: name.to_owned(), id, file_bytes, cache, slots, filter, index, properties })
     }
 
     pub(crate) fn id(&self) -> TableId {
@@ -99,7 +103,7 @@ impl Table {
             return Ok(None);
         }
         let Some(n) = self.index.find(key, as_of) else { return Ok(None) };
-        self.cached_block(n)?.find(key, as_of).map_err(|malformed| self.corrupt(malformed, n))
+        self.cached_block(n)?.find(key, hash, as_of).map_err(|malformed| self.corrupt(malformed, n))
     }
 
     /// All versions of all keys from `lower` on: key ascending, seq descending.
@@ -118,12 +122,12 @@ impl Table {
 
     /// The n-th data block, through the cache.
     pub(super) fn cached_block(&self, n: usize) -> Result<Block> {
-        let handle = self.index.handle(n);
-        if let Some(block) = self.cache.get(self.id, handle.offset) {
+        if let Some(block) = self.cache.get(&self.slots, n) {
             return Ok(block);
         }
+        let handle = self.index.handle(n);
         let block = self.parse_block(n, &self.read(handle.offset, handle.length as usize)?)?;
-        self.cache.insert(self.id, handle.offset, block.clone());
+        self.cache.insert(&self.slots, n, block.clone());
         Ok(block)
     }
 

@@ -33,6 +33,7 @@ pub(crate) struct TableWriter {
     /// Of every user key once.
     hashes: Vec<KeyHash>,
     last_key: Vec<u8>,
+    last_hash: KeyHash,
     last_seq: SeqNo,
     properties: Properties,
 }
@@ -57,6 +58,7 @@ impl TableWriter {
             index: Vec::new(),
             hashes: Vec::new(),
             last_key: Vec::new(),
+            last_hash: KeyHash::of(b""),
             last_seq: SeqNo(0),
             properties: Properties::default(),
         }
@@ -84,8 +86,9 @@ impl TableWriter {
             self.close_block(Some(key))?;
         }
         if !same_key {
+            self.last_hash = KeyHash::of(key);
             if self.options.filter_bits_per_key > 0 {
-                self.hashes.push(KeyHash::of(key));
+                self.hashes.push(self.last_hash);
             }
             self.last_key.truncate(shared);
             self.last_key.extend_from_slice(&key[shared..]);
@@ -94,7 +97,7 @@ impl TableWriter {
             self.properties.smallest_key = key.to_vec();
         }
         self.last_seq = seq;
-        self.block.add(key, shared, seq, kind, value);
+        self.block.add(key, self.last_hash, shared, seq, kind, value);
         self.properties.count(key, seq, kind, value, same_key);
         Ok(())
     }

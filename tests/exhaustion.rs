@@ -1,0 +1,269 @@
+//! The real server where something has run out: the disk, file descriptors, threads. It says so clearly, goes on with
+//! what it has, and takes up the rest again by itself.
+//!
+//! The full disk is a small tmpfs and the limit on threads needs a user of its own: both need root, and a test that has
+//! no root says that it did nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+#[path = "common/server.rs"]
+mod server;
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, Signal};
+use server::{Server, command};
+
+/// Nothing takes this long even on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How soon after space has come back writes must be accepted: the longest pause between attempts, and some.
+const RESUME: Duration = Duration::from_secs(10);
+
+/// A connection that sends a line and reads one.
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    fn connect(server: &Server) -> Client {
+        let stream = TcpStream::connect(&server.addr).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client(BufReader::new(stream))
+    }
+
+    /// The reply, or what the server said before it closed the connection; empty if it said nothing.
+    fn ask(&mut self, line: &str) -> String {
+        let _ = self.0.get_mut().write_all(format!("{line}\n").as_bytes());
+        let mut reply = String::new();
+        let _ = self.0.read_line(&mut reply);
+        reply.trim_end().to_owned()
+    }
+}
+
+/// A file system of a few megabytes. Unmounted with the test.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None` where that cannot be done.
+    fn mount(megabytes: u32) -> Option<SmallDisk> {
+        let dir = tempfile::tempdir().unwrap();
+        let size = format!("size={megabytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "chronos-test"]).arg(dir.path()).output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(SmallDisk(dir)),
+            other => {
+                println!("SKIPPED: a small tmpfs cannot be mounted here (it needs root): {other:?}");
+                None
+            }
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    /// Takes all the room that is left, to the last byte.
+    fn fill(&self) {
+        let mut file = File::options().create(true).append(true).open(self.0.path().join("filler")).unwrap();
+        for size in [1 << 20, 4 << 10, 1] {
+            while file.write_all(&vec![b'x'; size]).is_ok() {}
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+fn value(n: usize) -> String {
+    format!("{n:08}").repeat(1_000)
+}
+
+fn check_all(server: &Server, acknowledged: usize) {
+    let mut client = Client::connect(server);
+    for n in 0..acknowledged {
+        assert_eq!(client.ask(&format!("GET key:{n}")), value(n), "key:{n} of {acknowledged}");
+    }
+}
+
+fn end(server: Server) {
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn a_server_starts_on_a_full_disk_reads_and_resumes_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount(64) else { return };
+    let dir = disk.data();
+    let ballast = disk.0.path().join("ballast");
+    fs::write(&ballast, vec![b'x'; 36 << 20]).unwrap();
+    let flags = ["--memory", "16MiB"];
+    let server = Server::start(&dir, &flags);
+    let mut client = Client::connect(&server);
+    let mut acknowledged = 0;
+    let refusal = loop {
+        match client.ask(&format!("SET key:{acknowledged} {}", value(acknowledged))) {
+            reply if reply == "OK" => acknowledged += 1,
+            refusal => break refusal,
+        }
+    };
+    assert!(refusal.starts_with("(error) MISCONF") && refusal.contains("No space left"), "{refusal}");
+    assert!(acknowledged > 100, "{acknowledged}");
+    server.signal(Signal::KILL);
+    server.wait();
+
+    // Not even the process id fits into the lock file.
+    File::create(dir.join("LOCK")).unwrap();
+    disk.fill();
+    for start in 0..2 {
+        let server = Server::start(&dir, &flags);
+        check_all(&server, acknowledged);
+        let mut client = Client::connect(&server);
+        let refusal = client.ask("SET refused now");
+        assert!(refusal.starts_with("(error) MISCONF") && refusal.contains("No space left"), "{start}: {refusal}");
+        assert_eq!(client.ask("GET refused"), "(nil)");
+        end(server);
+        // What the stop may have freed.
+        disk.fill();
+    }
+
+    let server = Server::start(&dir, &flags);
+    let mut client = Client::connect(&server);
+    assert!(client.ask("SET refused now").starts_with("(error) MISCONF"));
+    fs::remove_file(ballast).unwrap();
+    let since = Instant::now();
+    while client.ask("SET resumed now") != "OK" {
+        assert!(since.elapsed() < RESUME, "there is room, and writes are still refused");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    println!("{acknowledged} values; writes resumed {:?} after there was room", since.elapsed());
+    check_all(&server, acknowledged);
+    end(server);
+    let server = Server::start(&dir, &flags);
+    check_all(&server, acknowledged);
+    assert_eq!(Client::connect(&server).ask("GET resumed"), "now");
+    end(server);
+}
+
+#[test]
+fn a_first_start_on_a_full_disk_is_one_clear_line_and_exit_1() {
+    let Some(disk) = SmallDisk::mount(8) else { return };
+    disk.fill();
+    let output = command(&disk.data(), &["--log-level", "off"]).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("No space left") && message.lines().count() == 1, "{message}");
+}
+
+/// Numbers in a directory of `/proc`, such as open descriptors.
+fn numbers(server: &Server, of: &str) -> Vec<u64> {
+    let entries = fs::read_dir(format!("/proc/{}/{of}", server.pid().as_raw_nonzero())).unwrap();
+    entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Connects `count` clients of which `refusal` tells those away that find no room; those that were served.
+fn crowd(server: &Server, count: usize, refusal: &str) -> Vec<Client> {
+    let mut served = Vec::new();
+    for n in 0..count {
+        let mut client = Client::connect(server);
+        match client.ask(&format!("SET crowd:{n} here")) {
+            reply if reply == "OK" => served.push(client),
+            reply => assert!(reply.is_empty() || reply == refusal, "{reply}"),
+        }
+    }
+    assert!((1..count).contains(&served.len()), "{} of {count} were served", served.len());
+    served
+}
+
+/// That `served` are still served, and that somebody else is when one of them leaves.
+fn make_room(server: &Server, mut served: Vec<Client>) {
+    for (n, client) in served.iter_mut().enumerate() {
+        assert_eq!(client.ask(&format!("SET still:{n} here")), "OK");
+        assert_eq!(client.ask(&format!("GET still:{n}")), "here");
+    }
+    served.pop();
+    let since = Instant::now();
+    // Its thread is about to give the place back.
+    while Client::connect(server).ask("PING") != "PONG" {
+        assert!(since.elapsed() < RESUME, "a place is free, and nobody gets it");
+        std::thread::yield_now();
+    }
+    assert_eq!(served.first_mut().map_or("PONG".to_owned(), |client| client.ask("PING")), "PONG");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_descriptors_clients_are_sent_away_and_those_there_are_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(Client::connect(&server).ask("SET a 1"), "OK");
+    let used = numbers(&server, "fd");
+    let free_below = |limit: &u64| (0..*limit).filter(|fd| !used.contains(fd)).count();
+    let limit = (0..).find(|limit| free_below(limit) == 4);
+    let limits = Rlimit { current: limit, maximum: limit };
+    rustix::process::prlimit(Some(server.pid()), Resource::Nofile, limits).unwrap();
+    let served = crowd(&server, 60, "-ERR out of file descriptors");
+    make_room(&server, served);
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("out of file descriptors"), "{log}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn started_with_few_descriptors_it_allows_fewer_clients_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new("prlimit");
+    command.arg("--nofile=64:64").arg(env!("CARGO_BIN_EXE_chronos-server"));
+    command.args(["--port", "0", "--dir"]).arg(dir.path());
+    let server = Server::run(command);
+    assert!(server.log.contains("raise `ulimit -n`"), "{}", server.log);
+    let served = crowd(&server, 60, "-ERR max number of clients reached");
+    make_room(&server, served);
+    end(server);
+}
+
+/// A user that nobody else is, so that a limit on its threads is one on the server's.
+const NOBODY_ELSE: u32 = 1_934_567_123;
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_threads_clients_are_sent_away_and_those_there_are_served() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: a server of a user of its own needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // Where that user can reach it.
+    let binary = dir.path().join("chronos-server");
+    fs::copy(env!("CARGO_BIN_EXE_chronos-server"), &binary).unwrap();
+    for (path, mode) in [(dir.path(), 0o777), (&binary, 0o755)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let start = |threads: u64| {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nproc={threads}:{threads}")).arg(&binary);
+        command.args(["--port", "0", "--dir"]).arg(dir.path().join("data")).uid(NOBODY_ELSE).gid(NOBODY_ELSE);
+        Server::run(command)
+    };
+    let server = start(100);
+    let threads = numbers(&server, "task").len() as u64;
+    end(server);
+    let server = start(threads + 4);
+    let served = crowd(&server, 60, "-ERR no thread for another client");
+    make_room(&server, served);
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("no thread for a client"), "{log}");
+}
