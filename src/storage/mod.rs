@@ -5,7 +5,7 @@ mod cache;
 mod entry;
 mod error;
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 pub(crate) mod log;
 pub(crate) mod manifest;
 pub(crate) mod names;

@@ -21,6 +21,8 @@ mod rewrite;
 mod run;
 mod strategy;
 mod task;
+#[cfg(test)]
+mod tests;
 mod tiered;
 
 pub use strategy::Strategy;

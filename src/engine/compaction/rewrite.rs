@@ -22,24 +22,26 @@ use crate::storage::sstable::ReadMode;
 const PART_TABLES: u64 = 4;
 
 impl Shared {
-    /// The tables that a task's inputs become, synced.
+    /// The tables that a task's inputs become, synced. If one part fails, nothing is left of the others.
     pub(super) fn rewrite(&self, task: &Task, version: &Version) -> Result<Vec<TableMeta>> {
-        let worth = task.bytes() / (PART_TABLES * self.options.table_bytes);
-        let parts = split(task, worth.min(self.options.compaction_threads as u64).max(1));
-        let outputs: Result<Vec<TableOutput<'_>>> = if self.options.stepped {
-            parts.iter().map(|part| self.rewrite_part(task, version, part)).collect()
+        let worth = task.bytes() / self.options.table_bytes.saturating_mul(PART_TABLES);
+        let parts = split(task, worth.clamp(1, self.threads() as u64));
+        let merge = |part| self.rewrite_part(task, version, part);
+        let outputs: Vec<Result<TableOutput<'_>>> =
+            if self.options.stepped { parts.iter().map(merge).collect() } else { side_by_side(&parts, merge) };
+        // An output that is dropped unfinished deletes its tables.
+        TableOutput::finish_all(outputs.into_iter().collect::<Result<_>>()?)
+    }
+
+    /// Threads that one task may use.
+    fn threads(&self) -> usize {
+        let wanted = self.options.compaction_threads;
+        // A test that must be repeatable asks nothing of the machine.
+        if self.options.stepped {
+            wanted
         } else {
-            let (first, others) = parts.split_first().expect("a split has at least one part");
-            std::thread::scope(|scope| {
-                let spawn = |part| scope.spawn(move || self.rewrite_part(task, version, part));
-                let others: Vec<_> = others.iter().map(spawn).collect();
-                let first = self.rewrite_part(task, version, first);
-                let joined =
-                    others.into_iter().map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-                std::iter::once(first).chain(joined).collect()
-            })
-        };
-        TableOutput::finish_all(outputs?)
+            wanted.min(std::thread::available_parallelism().map_or(1, usize::from))
+        }
     }
 
     /// The part of a task's output whose keys are in `range`.
@@ -80,6 +82,26 @@ impl Shared {
         }
         Ok(output)
     }
+}
+
+/// Does `work` for each part, the first on this thread and each other one on a thread of its own, or here too where no
+/// thread can be had.
+fn side_by_side<'a, P: Sync, T: Send>(parts: &'a [P], work: impl Fn(&'a P) -> T + Sync) -> Vec<T> {
+    let Some((first, others)) = parts.split_first() else { return Vec::new() };
+    let work = &work;
+    std::thread::scope(|scope| {
+        let spawn = |part| {
+            let thread = std::thread::Builder::new().name("chronos-compact".to_owned());
+            thread.spawn_scoped(scope, move || work(part)).map_err(|_| part)
+        };
+        let others: Vec<_> = others.iter().map(spawn).collect();
+        let first = work(first);
+        let others = others.into_iter().map(|begun| match begun {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(part) => work(part),
+        });
+        std::iter::once(first).chain(others).collect()
+    })
 }
 
 fn meets(table: &TableHandle, range: &KeyRange) -> bool {
