@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::compaction::Why;
 use super::shared::Shared;
 use super::version::LEVELS;
 
@@ -9,9 +10,13 @@ use super::version::LEVELS;
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) flushes: AtomicU64,
+    /// Keys and values as they were given, with a few bytes for each change.
+    pub(crate) user_bytes: AtomicU64,
     pub(crate) compactions: AtomicU64,
     pub(crate) moves: AtomicU64,
     pub(crate) drops: AtomicU64,
+    /// Of all three together, by why.
+    pub(crate) reasons: [AtomicU64; Why::ALL.len()],
     pub(crate) compaction_read_bytes: AtomicU64,
     /// By level: what flush (0) and compaction (the others) have written into it.
     pub(crate) written_bytes: [AtomicU64; LEVELS],
@@ -62,6 +67,8 @@ pub struct Stats {
     pub durable_seq: u64,
     /// Live snapshots.
     pub snapshots: u64,
+    /// Bytes that were given to be written: keys, values, and a few bytes for each change.
+    pub user_bytes: u64,
     /// Memtables written to tables, and the bytes of those tables.
     pub flushes: u64,
     /// See `flushes`.
@@ -76,6 +83,10 @@ pub struct Stats {
     pub moves: u64,
     /// Compactions that only dropped tables.
     pub drops: u64,
+    /// Compactions of all kinds by their reason: `flushed` (level 0 was full), `size` (another level was), `garbage`
+    /// (deleted, overwritten and expired entries), `idle` (nothing else to do), `age` (a limit of
+    /// [`super::Strategy::Fifo`]), `asked` ([`super::Db::compact`]).
+    pub compaction_reasons: [(&'static str, u64); Why::ALL.len()],
     /// Writes that were delayed because the tree was behind, and for how long in microseconds.
     pub delayed_writes: u64,
     /// See `delayed_writes`.
@@ -85,12 +96,15 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Bytes written to tables for each byte flushed: 1 as long as nothing was merged.
+    /// Bytes written to tables, by flush and compaction, for each byte that was given to be written; 0 as long as none
+    /// was. Below 1 where memtables take overwrites or compression pays. The log comes on top: once each byte.
     pub fn write_amplification(&self) -> f64 {
-        match self.flushed_bytes {
-            0 => 1.0,
-            flushed => (flushed + self.compaction_written_bytes) as f64 / flushed as f64,
-        }
+        (self.flushed_bytes + self.compaction_written_bytes) as f64 / self.user_bytes.max(1) as f64
+    }
+
+    /// Bytes of all tables.
+    pub fn table_bytes(&self) -> u64 {
+        self.levels.iter().map(|level| level.bytes).sum()
     }
 }
 
@@ -120,6 +134,7 @@ impl Shared {
             last_seq: self.commit.visible().0,
             durable_seq: self.commit.durable().0,
             snapshots: self.retention.snapshots() as u64,
+            user_bytes: get(&self.counters.user_bytes),
             flushes: get(&self.counters.flushes),
             flushed_bytes: levels[0].written_bytes,
             compactions: get(&self.counters.compactions),
@@ -127,6 +142,7 @@ impl Shared {
             compaction_written_bytes: levels[1..].iter().map(|level| level.written_bytes).sum(),
             moves: get(&self.counters.moves),
             drops: get(&self.counters.drops),
+            compaction_reasons: Why::ALL.map(|why| (why.name(), get(&self.counters.reasons[why as usize]))),
             delayed_writes: get(&self.counters.delayed_writes),
             delayed_us: get(&self.counters.delayed_us),
             background_error: self.progress.lock().error().map(str::to_owned),

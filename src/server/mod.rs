@@ -22,6 +22,6 @@ mod shutdown;
 mod units;
 mod wake;
 
-pub use config::{Config, InlineReplies};
+pub use config::{Compaction, Config, InlineReplies};
 pub use error::{Error, Result};
 pub use instance::{Server, ShutdownHandle};

@@ -26,3 +26,4 @@ mod tests;
 mod tiered;
 
 pub use strategy::Strategy;
+pub(crate) use task::Why;

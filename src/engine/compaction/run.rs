@@ -92,10 +92,11 @@ impl Shared {
             Action::Drop => &counters.drops,
         };
         add(done, 1);
+        add(&counters.reasons[task.why as usize], 1);
         add(&counters.compaction_read_bytes, read);
         add(&counters.written_bytes[task.target], written);
         info!(
-            why = ?task.why,
+            why = task.why.name(),
             what = ?task.action,
             from = task.inputs.first().map(|(level, _)| level),
             target = task.target,

@@ -10,7 +10,7 @@ pub(crate) const MAX_L0_INPUTS: usize = 32;
 /// A moved table should have this part of a full one. Smaller ones are merged with what is near them, lest they pile up.
 const SMALL_PART: u64 = 4;
 
-/// Why a task is done; for the log.
+/// Why a task is done; for statistics and the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
     /// Level 0 has too many tables.
@@ -25,6 +25,22 @@ pub(crate) enum Why {
     Age,
     /// Somebody asked for it.
     Asked,
+}
+
+impl Why {
+    /// In the order of their numbers.
+    pub(crate) const ALL: [Why; 6] = [Why::Flushed, Why::Size, Why::Garbage, Why::Idle, Why::Age, Why::Asked];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Why::Flushed => "flushed",
+            Why::Size => "size",
+            Why::Garbage => "garbage",
+            Why::Idle => "idle",
+            Why::Age => "age",
+            Why::Asked => "asked",
+        }
+    }
 }
 
 /// What becomes of the tables.

@@ -163,7 +163,7 @@ fn tell(task: Option<Task>) -> String {
     if task.action != super::task::Action::Drop {
         write!(text, " into {}", task.target).unwrap();
     }
-    text + &format!(" ({:?})", task.why).to_lowercase()
+    text + &format!(" ({})", task.why.name())
 }
 
 #[test]
