@@ -5,9 +5,10 @@
 //! cargo bench --bench amplification [-- leveled | tiered]
 //! ```
 //!
-//! Keys of 16 bytes and values of 100 that do not compress, in random order; 64 MiB of memory, not synced. Space is that of
+//! Keys of 16 bytes and values of 100 that do not compress, in random order, not synced. Space is that of
 //! all table files on disk, also those being written and those not deleted yet, beside the tables of a freshly filled
-//! and compacted database. `CHRONOS_BENCH_KEYS` sets how many keys (default 5,000,000).
+//! and compacted database. `CHRONOS_BENCH_KEYS` sets how many keys (default 5,000,000),
+//! `CHRONOS_BENCH_MEMORY` how many MiB of memory (default 256).
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,10 @@ fn keys() -> u64 {
     std::env::var("CHRONOS_BENCH_KEYS").ok().and_then(|text| text.parse().ok()).unwrap_or(5_000_000)
 }
 
+fn memory() -> usize {
+    std::env::var("CHRONOS_BENCH_MEMORY").ok().and_then(|text| text.parse().ok()).unwrap_or(256)
+}
+
 /// Puts every key once, in an order that looks random.
 fn put_all(db: &Db, keys: u64, seed: u64) {
     // A prime: every key comes once.
@@ -47,13 +52,14 @@ fn put_all(db: &Db, keys: u64, seed: u64) {
     }
 }
 
-fn settle(db: &Db) {
+fn settle(db: &Db, directory: &Path) {
     let shape = |stats: Stats| stats.levels.map(|level| (level.tables, level.written_bytes));
     let (mut last, mut since) = (shape(db.stats()), Instant::now());
     while since.elapsed() < SETTLED_AFTER {
         std::thread::sleep(LOOK_EVERY);
         let now = shape(db.stats());
-        if now != last {
+        // A file that no version has is a compaction that runs.
+        if now != last || bytes_on_disk(directory) != db.stats().table_bytes() {
             (last, since) = (now, Instant::now());
         }
     }
@@ -94,7 +100,7 @@ fn watched(look: impl Fn() -> u64 + Sync, work: impl FnOnce()) -> (u64, u64) {
 fn run(name: &str, strategy: Strategy) {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let home = tempfile::tempdir().expect("a temporary directory");
-    let options = Options::new().durability(Durability::Os).memory(64 << 20).idle_after(IDLE_AFTER);
+    let options = Options::new().durability(Durability::Os).memory(memory() << 20).idle_after(IDLE_AFTER);
     let db = options.compaction(strategy).open(home.path()).expect("open");
     let keys = keys();
     let written = |stats: &Stats| (stats.user_bytes, stats.flushed_bytes + stats.compaction_written_bytes);
@@ -105,7 +111,7 @@ fn run(name: &str, strategy: Strategy) {
 
     let empty = db.stats();
     put_all(&db, keys, 1);
-    settle(&db);
+    settle(&db, home.path());
     let filled = db.stats();
     let (most, _) = watched(resident_bytes, || db.compact().expect("compact"));
     let memory = mib(most);
@@ -118,7 +124,7 @@ fn run(name: &str, strategy: Strategy) {
     let started = Instant::now();
     let (most, mean) = watched(|| bytes_on_disk(home.path()), || put_all(&db, keys, 2));
     let took = started.elapsed();
-    let (most_after, _) = watched(|| bytes_on_disk(home.path()), || settle(&db));
+    let (most_after, _) = watched(|| bytes_on_disk(home.path()), || settle(&db, home.path()));
     let settled = db.stats();
     let times = |bytes: u64| bytes as f64 / base as f64;
     println!(
@@ -145,7 +151,7 @@ fn run(name: &str, strategy: Strategy) {
         db.delete(format!("{n:016}").as_bytes()).expect("delete");
     }
     db.flush().expect("flush");
-    settle(&db);
+    settle(&db, home.path());
     println!("  every other key deleted, settled                     {:>8.2}", times(bytes_on_disk(home.path())));
 }
 

@@ -56,6 +56,7 @@ impl Shared {
                     .collect(),
                 version: version.clone(),
             });
+            self.set_delay(version);
         })?;
         super::stats::add(&self.counters.flushes, 1);
         super::stats::add(&self.counters.written_bytes[0], bytes);

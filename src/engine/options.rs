@@ -130,10 +130,11 @@ impl Options {
     }
 
     /// One budget in bytes: half of it is block cache, an eighth is the size at which a memtable is sealed (one is
-    /// written to, and up to three wait to be flushed). At least 8 MiB are used.
+    /// written to, and up to three wait to be flushed). At least 8 MiB are used. Sets [`Options::level_bytes`] to what four
+    /// memtables hold: as much as is merged down at once.
     pub fn memory(mut self, bytes: usize) -> Options {
         let bytes = bytes.max(8 << 20);
-        self = self.memtable_bytes(bytes / 8);
+        self = self.memtable_bytes(bytes / 8).level_bytes(bytes as u64 / 2);
         self.cache_bytes = bytes / 2;
         self
     }

@@ -105,7 +105,8 @@ impl<'a> TableOutput<'a> {
         Ok(writer.add(key, seq, kind, value)?)
     }
 
-    fn cut(&mut self) -> Result<()> {
+    /// What comes next begins another table.
+    pub(crate) fn cut(&mut self) -> Result<()> {
         if let Some((number, writer, expiries)) = self.current.take() {
             let expiring = expiries.count();
             let times = TableTimes { written: self.written, expiring, quartiles: expiries.quartiles() };

@@ -8,7 +8,7 @@
 //! memtable's map.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Condvar, Mutex};
@@ -105,6 +105,8 @@ pub(crate) struct Shared {
     pub(crate) retention: Retention,
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) counters: Counters,
+    /// How long each write waits for the tree, in nanoseconds.
+    pub(super) delay: AtomicU64,
     state: ArcSwap<State>,
     /// Held while the state is replaced.
     replacing: Mutex<()>,
@@ -158,7 +160,8 @@ impl Shared {
         commit: Commit,
         state: State,
     ) -> Shared {
-        Shared {
+        let version = state.version.clone();
+        let shared = Shared {
             options,
             fs,
             catalog,
@@ -166,6 +169,7 @@ impl Shared {
             retention: Retention::default(),
             cache,
             counters: Counters::default(),
+            delay: AtomicU64::new(0),
             state: ArcSwap::from_pointee(state),
             replacing: Mutex::new(()),
             flush_work: Signal::default(),
@@ -175,7 +179,9 @@ impl Shared {
             stopping: AtomicBool::new(false),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
-        }
+        };
+        shared.set_delay(&version);
+        shared
     }
 
     /// Everything that can be read now. Taking it writes to nothing that threads share.
@@ -197,6 +203,7 @@ impl Shared {
             sealed: state.sealed.clone(),
             version: version.clone(),
         });
+        self.set_delay(version);
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

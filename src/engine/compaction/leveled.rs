@@ -1,8 +1,8 @@
 //! Leveled compaction with level sizes that follow the data.
 //!
 //! The last level holds nearly everything; each level above it may have a tenth of the one below. Going up, that ends
-//! at the *base* level, whose size is about that of `level_bytes`; level 0 is merged into it, and levels between stay
-//! empty. So what lies above the last level is at most a ninth of it: the space that overwritten data takes stays small
+//! at the *base* level, whose size is about that of `level_bytes`; level 0 is merged into it, at the latest when it is as
+//! large, and levels between stay empty. So what lies above the last level is at most a ninth of it: the space that overwritten data takes stays small
 //! whatever the size of the database, and no table is written into a level that is nearly empty.
 //!
 //! ```text
@@ -13,14 +13,15 @@
 
 use super::pick::{L0_TRIGGER, LAST, View};
 use super::task::{Task, Why, bytes};
+use crate::engine::options::Options;
 use crate::engine::version::{LEVELS, Version};
 
 /// How much larger each level may be than the one above it.
 const FACTOR: u64 = 10;
 
-/// The base level may have up to this many times `level_bytes`; then there is another one above it. With a factor of
-/// ten, writing through one level more costs about as much as rewriting one so large.
-const BASE_SLACK: u64 = 4;
+/// The base level may have up to this many times `level_bytes`; then there is another one above it. A base much smaller
+/// than what is merged into it at once would only be written through.
+const BASE_SLACK: u64 = 2;
 
 /// How large the levels should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,12 @@ impl Shape {
     }
 }
 
+/// Bytes that are not where they should be: those of level 0, and those by which other levels are too large.
+pub(crate) fn debt(version: &Version, options: &Options) -> u64 {
+    let shape = Shape::of(version, options.level_bytes);
+    (0..LAST).map(|level| version.level_bytes(level).saturating_sub(shape.limits[level])).sum()
+}
+
 /// The level that is furthest over its limit.
 pub(crate) fn pick(view: &View<'_>) -> Option<Task> {
     let View { version, options, .. } = *view;
@@ -58,7 +65,11 @@ pub(crate) fn pick(view: &View<'_>) -> Option<Task> {
     let score = |level: usize| {
         let bytes = version.level_bytes(level) as f64;
         match level {
-            0 => version.levels[0].len() as f64 / L0_TRIGGER as f64,
+            0 => {
+                let tables = version.levels[0].len() as f64 / L0_TRIGGER as f64;
+                // What is flushed has its share of the space, too: not more than the level it goes to.
+                if version.levels[0].len() > 1 { tables.max(bytes / shape.limits[shape.base] as f64) } else { tables }
+            }
             _ if bytes == 0.0 => 0.0,
             _ if level < shape.base => 1.0 + bytes / options.level_bytes as f64,
             _ => bytes / shape.limits[level] as f64,
@@ -69,7 +80,7 @@ pub(crate) fn pick(view: &View<'_>) -> Option<Task> {
     if level > 0 && score > 1.0 {
         return Some(pick_of(view, &shape, level));
     }
-    let (tables, why) = view.level_0()?;
+    let (tables, why) = view.level_0(level == 0 && score >= 1.0)?;
     let target = shape.next(version, 0);
     Some(Task::descend(version, options.table_bytes, why, vec![(0, tables)], target))
 }

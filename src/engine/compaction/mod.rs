@@ -25,5 +25,6 @@ mod task;
 mod tests;
 mod tiered;
 
+pub(crate) use leveled::debt;
 pub use strategy::Strategy;
 pub(crate) use task::Why;

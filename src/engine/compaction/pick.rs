@@ -39,16 +39,11 @@ pub(crate) fn pick(view: &View<'_>) -> Option<Task> {
 }
 
 impl View<'_> {
-    /// Of level 0 what one task takes if it should take any: its oldest tables.
-    pub(crate) fn level_0(&self) -> Option<(Vec<Arc<TableHandle>>, Why)> {
+    /// Of level 0 what one task takes, if it is due or nothing else is: its oldest tables.
+    pub(crate) fn level_0(&self, due: bool) -> Option<(Vec<Arc<TableHandle>>, Why)> {
         let tables = &self.version.levels[0];
-        let why = match tables.len() {
-            0 => return None,
-            L0_TRIGGER.. => Why::Flushed,
-            _ if self.idle => Why::Idle,
-            _ => return None,
-        };
-        Some((oldest(tables), why))
+        let why = if due { Why::Flushed } else { Why::Idle };
+        (!tables.is_empty() && (due || self.idle)).then(|| (oldest(tables), why))
     }
 }
 

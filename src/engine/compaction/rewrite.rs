@@ -21,6 +21,9 @@ use crate::storage::sstable::ReadMode;
 /// A part of a task has at least this many full tables of input: less is not worth a thread, and leaves small tables.
 const PART_TABLES: u64 = 4;
 
+/// A table meets about this part of the next level at most, or one table of it.
+const MEETS_PART: u64 = 16;
+
 impl Shared {
     /// The tables that a task's inputs become, synced. If one part fails, nothing is left of the others.
     pub(super) fn rewrite(&self, task: &Task, version: &Version) -> Result<Vec<TableMeta>> {
@@ -59,6 +62,7 @@ impl Shared {
         }
         let mut merge = Merge::new(Direction::Forward, sources);
         let mut below = Below::new(version, task.target);
+        let mut met = Met::new(version, task.target, self.options.table_bytes);
         let mut keep = Keep::new(&self.retention, self.options.clock.now());
         let written = task.tables().filter_map(|(_, table)| table.meta.times.written).max();
         let mut output = TableOutput::new(self, self.options.table_bytes, written);
@@ -72,6 +76,9 @@ impl Shared {
                 key.extend_from_slice(merge.key());
                 keep.next_key();
                 output.next_key()?;
+                if met.is_enough(&key) {
+                    output.cut()?;
+                }
                 if self.is_stopping() {
                     return Err(Error::Closed);
                 }
@@ -133,6 +140,34 @@ pub(super) fn split(task: &Task, parts: u64) -> Vec<KeyRange> {
         }
     }
     ranges
+}
+
+/// What of the next level below the target the table being written meets. It is cut before that gets too much: the table
+/// will be merged with all of it, and while that lasts the old and the new take space beside each other.
+struct Met<'a> {
+    tables: std::iter::Peekable<std::slice::Iter<'a, Arc<TableHandle>>>,
+    bytes: u64,
+    enough: u64,
+}
+
+impl<'a> Met<'a> {
+    fn new(version: &'a Version, target: usize, table_bytes: u64) -> Met<'a> {
+        let below = version.levels[target + 1..].iter().find(|tables| !tables.is_empty());
+        let below = below.map_or(&[][..], Vec::as_slice);
+        Met { tables: below.iter().peekable(), bytes: 0, enough: table_bytes.max(bytes(below) / MEETS_PART) }
+    }
+
+    /// Whether the table is to end before `key`; asked for ascending keys.
+    fn is_enough(&mut self, key: &[u8]) -> bool {
+        while let Some(passed) = self.tables.next_if(|table| *table.meta.largest < *key) {
+            self.bytes += passed.meta.size;
+        }
+        let enough = self.bytes > self.enough;
+        if enough {
+            self.bytes = 0;
+        }
+        enough
+    }
 }
 
 /// Whether a key can be in a level deeper than a task's target. Asked for ascending keys, so it only ever moves on.

@@ -5,14 +5,14 @@
 //! is more than twice the one above it: there are few of them, all but the last together are smaller than the last, and
 //! a byte is rewritten about once for every doubling of the data instead of ten times a level.
 
-use super::pick::{LAST, View};
+use super::pick::{L0_TRIGGER, LAST, View};
 use super::task::{Task, bytes};
 
 /// A run joins a merge unless it is more than this many times what has been gathered.
 const JOIN_RATIO: u64 = 2;
 
 pub(crate) fn pick(view: &View<'_>) -> Option<Task> {
-    let (flushed, why) = view.level_0()?;
+    let (flushed, why) = view.level_0(view.version.levels[0].len() >= L0_TRIGGER)?;
     let mut gathered = bytes(&flushed);
     let mut inputs = vec![(0, flushed)];
     let mut target = LAST;
