@@ -4,7 +4,6 @@
 
 #![allow(clippy::unwrap_used)] // A test may.
 
-use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
@@ -14,7 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use chronos::codec::Rng;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -161,72 +159,6 @@ fn any_split_of_the_bytes_gives_one_reply_per_request() {
     for size in 2..20 {
         assert_eq!(answers_to_pieces(&server, script.chunks(size)), whole, "in pieces of {size}");
     }
-    server.stop();
-}
-
-#[test]
-fn reads_that_are_sent_together_are_answered_in_order_and_see_what_was_written_before_them() {
-    let server = Server::start(&[]);
-    let mut rng = Rng::new(3);
-    let mut model: HashMap<u64, String> = HashMap::new();
-    let (mut script, mut expected) = (String::from("ECHO begin\r\n"), String::from("begin\n"));
-    for step in 0..3_000 {
-        let key = rng.below(30);
-        let reads = rng.below(40);
-        match rng.below(12) {
-            0 => {
-                // Longer than what is cached, from time to time.
-                let value = "v".repeat(if rng.chance(1, 20) { 300_000 } else { 3 }) + &step.to_string();
-                script += &format!("SET {key} {value}\r\n");
-                expected += "OK\n";
-                model.insert(key, value);
-            }
-            1 => {
-                script += &format!("DEL {key}\r\n");
-                expected += if model.remove(&key).is_some() { "OK_DELETED\n" } else { "(nil)\n" };
-            }
-            2 => script += "\r\n",
-            3 if rng.chance(1, 30) => {
-                script += "COMPACT\r\n";
-                expected += "OK_COMPACTED\n";
-            }
-            4 => {
-                script += "GET\r\n";
-                expected += "(error) ERR wrong number of arguments for 'get' command\n";
-            }
-            5 => {
-                let long = "k".repeat(70_000);
-                script += &format!("GET {long}\r\n");
-                expected += "(error) ERR key of 70000 bytes is too long, the limit is 65504 bytes\n";
-            }
-            _ => {
-                for key in (0..reads).map(|_| rng.below(30)) {
-                    script += &format!("GET {key}\r\n");
-                    expected += model.get(&key).map_or("(nil)", String::as_str);
-                    expected += "\n";
-                }
-            }
-        }
-    }
-    let mut client = server.connect();
-    let mut reader = client.try_clone().unwrap();
-    let sender = thread::spawn(move || {
-        let mut rest = script.as_bytes();
-        while !rest.is_empty() {
-            let (piece, more) = rest.split_at(rest.len().min(1 + rng.below(20_000) as usize));
-            client.write_all(piece).unwrap();
-            rest = more;
-        }
-        client.shutdown(Shutdown::Write).unwrap();
-    });
-    let mut output = Vec::new();
-    reader.read_to_end(&mut output).unwrap();
-    sender.join().unwrap();
-    let output = text(&output);
-    for (number, (line, wanted)) in output.lines().zip(expected.lines()).enumerate() {
-        assert_eq!(line, wanted, "reply {number}");
-    }
-    assert_eq!(output.len(), expected.len());
     server.stop();
 }
 
