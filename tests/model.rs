@@ -76,9 +76,16 @@ fn run_history(seed: u64) {
                 db.write(&encode(&batch)).unwrap();
                 apply(&mut model, &batch);
             }
-            600..=899 => {
+            600..=849 => {
                 let key = format!("key{:04}", rng.below(keys)).into_bytes();
                 assert_eq!(db.get(&key).unwrap().as_deref(), model.get(&key).map(Vec::as_slice), "get {key:?}");
+            }
+            850..=899 => {
+                let keys: Vec<_> =
+                    (0..rng.below(40)).map(|_| format!("key{:04}", rng.below(keys)).into_bytes()).collect();
+                let found = db.get_many(&keys).unwrap();
+                let expected = keys.iter().map(|key| model.get(key).map(Vec::as_slice));
+                assert!(found.iter().map(Option::as_deref).eq(expected), "get {keys:?}");
             }
             900..=929 => check_range(&db.snapshot(), &model, &mut rng, keys),
             930..=944 if snapshots.len() < 4 => snapshots.push((db.snapshot(), model.clone())),

@@ -15,6 +15,7 @@ mod error;
 mod expiries;
 mod flush;
 mod log;
+mod lookup;
 mod memtable;
 mod merge;
 mod options;
@@ -40,7 +41,7 @@ pub use error::{Error, Result};
 pub use options::{Clock, Compression, Durability, Entropy, Options};
 pub use snapshot::{Entry, Found, Range, Snapshot};
 pub use stats::{LevelStats, Stats};
-pub(crate) use transact::Outcome;
+pub(crate) use transact::{Outcome, Read};
 
 /// Keys are 1 byte to 64 KiB: they are kept in indexes, and a longer one is a value in the wrong place.
 pub const MAX_KEY_BYTES: usize = 64 << 10;

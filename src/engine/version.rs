@@ -54,6 +54,11 @@ impl TableHandle {
         Ok(self.table.get_or_init(|| Arc::new(table)))
     }
 
+    /// The table, if it is open.
+    pub(crate) fn if_open(&self) -> Option<&Table> {
+        self.table.get().map(|table| &**table)
+    }
+
     /// The table is in no version that a restart could find: its file goes when nobody reads from it any more.
     pub(crate) fn mark_obsolete(&self) {
         self.obsolete.store(true, Ordering::Release);
@@ -64,7 +69,7 @@ impl TableHandle {
         *self.meta.smallest <= *largest && *smallest <= *self.meta.largest
     }
 
-    fn may_hold(&self, key: &[u8]) -> bool {
+    pub(crate) fn may_hold(&self, key: &[u8]) -> bool {
         self.overlaps(key, key)
     }
 }
@@ -147,14 +152,19 @@ impl Version {
             }
         }
         for tables in sorted {
-            let at = tables.partition_point(|table| *table.meta.largest < *key);
-            if let Some(table) = tables.get(at).filter(|table| table.may_hold(key))
+            if let Some(table) = Version::table_for(tables, key)
                 && let Some(found) = table.open()?.get(key, as_of, hash)?
             {
                 return Ok(Some(found));
             }
         }
         Ok(None)
+    }
+
+    /// The one of a sorted level's tables that may hold `key`.
+    pub(crate) fn table_for<'a>(tables: &'a [Arc<TableHandle>], key: &[u8]) -> Option<&'a Arc<TableHandle>> {
+        let at = tables.partition_point(|table| *table.meta.largest < *key);
+        tables.get(at).filter(|table| table.may_hold(key))
     }
 
     /// The tables of `level` that may hold keys of `smallest..=largest`.

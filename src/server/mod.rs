@@ -12,6 +12,7 @@ mod descriptors;
 mod drainer;
 mod error;
 mod expiry;
+mod gets;
 mod input;
 mod instance;
 mod limits;
