@@ -77,7 +77,24 @@ impl Shape {
 /// how few cache misses a read can do with.
 #[divan::bench(args = [Shape::Numbered, Shape::Random])]
 fn get_from_tables_cached(bencher: Bencher<'_, '_>, shape: &Shape) {
-    const MANY: u64 = 1_000_000;
+    let (_home, db) = cached(shape);
+    let mut rng = Rng::new(1);
+    bencher.with_inputs(|| shape.key(rng.below(MANY))).bench_local_refs(|key| db.get(black_box(key)).expect("get"));
+}
+
+/// The same, sixteen keys at a time: how far their cache misses overlap.
+#[divan::bench(args = [Shape::Numbered, Shape::Random])]
+fn get_16_from_tables_cached(bencher: Bencher<'_, '_>, shape: &Shape) {
+    let (_home, db) = cached(shape);
+    let mut rng = Rng::new(1);
+    bencher
+        .with_inputs(|| -> [Vec<u8>; 16] { std::array::from_fn(|_| shape.key(rng.below(MANY))) })
+        .bench_local_refs(|keys| db.get_many(black_box(keys)).expect("get"));
+}
+
+const MANY: u64 = 1_000_000;
+
+fn cached(shape: &Shape) -> (tempfile::TempDir, Db) {
     let home = tempfile::tempdir().expect("a temporary directory");
     let db = Options::new().durability(Durability::Os).memory(1 << 30).open(home.path()).expect("open");
     for number in 0..MANY {
@@ -85,8 +102,7 @@ fn get_from_tables_cached(bencher: Bencher<'_, '_>, shape: &Shape) {
     }
     db.compact().expect("compact");
     (0..MANY).for_each(|number| assert!(db.get(&shape.key(number)).expect("get").is_some()));
-    let mut rng = Rng::new(1);
-    bencher.with_inputs(|| shape.key(rng.below(MANY))).bench_local_refs(|key| db.get(black_box(key)).expect("get"));
+    (home, db)
 }
 
 #[divan::bench(args = [Place::Memtable, Place::Tables])]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use chronos::codec::Rng;
 use chronos::fs::sim::{CallKind, CrashPolicy, Errno, Fault, Times};
 use chronos::fs::{Fs, SimFs};
-use common::{Change, Model, apply, check, contents, encode, number_from_env, random_batch, tiny_options};
+use common::{Change, Model, STRATEGIES, apply, check, contents, encode, number_from_env, random_batch, tiny_options};
 
 /// Disks to be opened by the test command.
 const IMAGES: u64 = 20_000;
@@ -38,8 +38,8 @@ struct History {
 fn run_history(seed: u64) -> History {
     let mut rng = Rng::new(seed);
     let disk = SimFs::new();
-    let open = || tiny_options(seed).open_on(Arc::new(disk.clone())).unwrap();
-    let mut db = open();
+    let open = |strategy| tiny_options(seed).compaction(strategy).open_on(Arc::new(disk.clone())).unwrap();
+    let mut db = open(*rng.pick(&STRATEGIES));
     let mut history = History { disk: disk.clone(), batches: Vec::new(), acknowledged_at: Vec::new() };
     for _ in 0..BATCHES {
         let batch = random_batch(&mut rng, KEYS);
@@ -53,7 +53,7 @@ fn run_history(seed: u64) -> History {
             12 => {
                 db.close().unwrap();
                 drop(db);
-                db = open();
+                db = open(*rng.pick(&STRATEGIES));
             }
             _ => {}
         }

@@ -9,12 +9,13 @@ mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chronos::codec::Rng;
 use chronos::engine::{Clock, Durability, Snapshot};
 use chronos::fs::SimFs;
 use chronos::{Db, Options};
-use common::{Model, NOW, apply, check, encode, number_from_env, random_batch, tiny_options};
+use common::{Model, NOW, STRATEGIES, apply, check, encode, number_from_env, random_batch, settle, tiny_options};
 
 /// Operations done by the test command, over all histories together.
 const OPERATIONS: u64 = 1_000_000;
@@ -32,6 +33,8 @@ fn threaded_options(rng: &mut Rng) -> Options {
         .level_bytes(*rng.pick(&[3_000, 30_000]))
         .block_bytes(*rng.pick(&[64, 4_096]))
         .cache_bytes(100_000)
+        .compaction(*rng.pick(&STRATEGIES))
+        .idle_after(Duration::from_millis(rng.below(5)))
 }
 
 fn random_range(rng: &mut Rng, keys: u64) -> (Vec<u8>, Vec<u8>) {
@@ -62,8 +65,8 @@ fn run_history(seed: u64) {
     let keys = *rng.pick(&[3, 50, 400]);
     let disk = SimFs::new();
     let options = if stepped { tiny_options(seed) } else { threaded_options(&mut rng) };
-    let open = || options.clone().open_on(Arc::new(disk.clone())).unwrap();
-    let mut db: Db = open();
+    let open = |options: &Options| options.clone().open_on(Arc::new(disk.clone())).unwrap();
+    let mut db: Db = open(&options);
     let mut model = Model::new();
     let mut snapshots: Vec<(Snapshot, Model)> = Vec::new();
     for _ in 0..OPERATIONS_PER_HISTORY {
@@ -73,9 +76,16 @@ fn run_history(seed: u64) {
                 db.write(&encode(&batch)).unwrap();
                 apply(&mut model, &batch);
             }
-            600..=899 => {
+            600..=849 => {
                 let key = format!("key{:04}", rng.below(keys)).into_bytes();
                 assert_eq!(db.get(&key).unwrap().as_deref(), model.get(&key).map(Vec::as_slice), "get {key:?}");
+            }
+            850..=899 => {
+                let keys: Vec<_> =
+                    (0..rng.below(40)).map(|_| format!("key{:04}", rng.below(keys)).into_bytes()).collect();
+                let found = db.get_many(&keys).unwrap();
+                let expected = keys.iter().map(|key| model.get(key).map(Vec::as_slice));
+                assert!(found.iter().map(Option::as_deref).eq(expected), "get {keys:?}");
             }
             900..=929 => check_range(&db.snapshot(), &model, &mut rng, keys),
             930..=944 if snapshots.len() < 4 => snapshots.push((db.snapshot(), model.clone())),
@@ -98,7 +108,9 @@ fn run_history(seed: u64) {
                 snapshots.clear();
                 db.close().unwrap();
                 drop(db);
-                db = open();
+                // What one strategy has left is any other's to go on with.
+                let switched = options.clone().compaction(*rng.pick(&STRATEGIES));
+                db = open(if rng.chance(1, 2) { &switched } else { &options });
                 check(&db, &model, keys);
             }
             _ => {}
@@ -108,6 +120,11 @@ fn run_history(seed: u64) {
         check_range(snapshot, shown, &mut rng, keys);
     }
     check(&db, &model, keys);
+    drop(snapshots);
+    if stepped {
+        settle(&db);
+        check(&db, &model, keys);
+    }
 }
 
 #[test]

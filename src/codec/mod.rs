@@ -8,6 +8,9 @@ mod seqno;
 pub mod slice;
 pub(crate) mod varint;
 
+/// A list of rarely more than sixteen, which then takes no allocation.
+pub(crate) type Few<T> = smallvec::SmallVec<[T; 16]>;
+
 pub use rng::Rng;
 pub use seqno::SeqNo;
 pub use slice::Slice;

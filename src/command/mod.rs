@@ -37,6 +37,8 @@ use argument::{is, shown};
 use refusal::Refusal;
 use spec::{Answer, Spec};
 
+use crate::codec::Few;
+use crate::engine::Outcome;
 use crate::protocol::{Reply, Request};
 
 /// The Redis whose commands and replies these are: what clients ask for before they use what is newer.
@@ -45,6 +47,23 @@ const REDIS_VERSION: &str = "7.2.0";
 /// Runs one request: looks it up, checks arity, and calls its function.
 pub(crate) fn dispatch(context: &mut Context<'_>, request: &Request<'_>) -> Reply {
     run(context, request).unwrap_or_else(|refusal| Reply::Error(refusal.0))
+}
+
+/// The key, if the request is a GET as it should be: several in a row may be run by [`get_cached`], those that it leaves
+/// out by [`get`].
+pub(crate) fn key_to_get<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
+    (request.len() == 2 && is(request.arg(0), "GET")).then(|| request.arg(1))
+}
+
+/// Replies to several GETs, all as of one moment. `None` where a file would have to be read, which takes time, and
+/// memory that should be given back before the next one is read.
+pub(crate) fn get_cached(context: &Context<'_>, keys: &[&[u8]]) -> Few<Option<Outcome<Reply>>> {
+    strings::get_cached(context, keys)
+}
+
+/// Runs one GET.
+pub(crate) fn get(context: &mut Context<'_>, key: &[u8]) -> Reply {
+    strings::get_key(context, key).unwrap_or_else(|refusal| Reply::Error(refusal.0))
 }
 
 /// For the text dialect: which argument of this command (its name is word 0) is a value that takes the rest of the

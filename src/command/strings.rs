@@ -5,7 +5,8 @@ use super::argument::integer;
 use super::refusal::Refusal;
 use super::spec::Flag::{DenyOom, Fast, Readonly, Write};
 use super::spec::{Answer, Group, Keys, Spec};
-use crate::codec::Slice;
+use crate::codec::{Few, Slice};
+use crate::engine::Outcome;
 use crate::keyspace::Value;
 use crate::protocol::{Reply, Request};
 
@@ -130,8 +131,19 @@ pub(super) fn bulk_or_nil(value: Option<Value>) -> Reply {
 }
 
 fn get(context: &mut Context<'_>, request: &Request<'_>) -> Answer {
-    let value = context.database().get(request.arg(1))?;
+    get_key(context, request.arg(1))
+}
+
+/// GET.
+pub(super) fn get_key(context: &mut Context<'_>, key: &[u8]) -> Answer {
+    let value = context.database().get(key)?;
     Ok(bulk_or_nil(context.settle(value)))
+}
+
+/// Several GETs, as far as that takes no reading of files.
+pub(super) fn get_cached(context: &Context<'_>, keys: &[&[u8]]) -> Few<Option<Outcome<Reply>>> {
+    let values = context.database().get_cached(keys.iter().copied()).into_iter();
+    values.map(|value| value.map(|Outcome { value, seq }| Outcome { value: bulk_or_nil(value), seq })).collect()
 }
 
 fn mget(context: &mut Context<'_>, request: &Request<'_>) -> Answer {

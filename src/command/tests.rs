@@ -381,6 +381,7 @@ fn info_has_the_fields_that_clients_ask_for() {
     let mut client = Client::new();
     client.line("SET a 1");
     client.line("SET b 1 PX 500");
+    client.line("SAVE");
     let Reply::Lines(text) = client.call(&[b"INFO"]) else { panic!("INFO is no text") };
     for name in [
         "redis_version:7.2",
@@ -398,6 +399,11 @@ fn info_has_the_fields_that_clients_ask_for() {
         "aof_enabled:",
         "aof_rewrite_in_progress:",
         "loading:0",
+        "level0:tables=1,bytes=",
+        "level6:tables=0,bytes=0,entries=0,written=0",
+        "flushes:1",
+        "compactions_for_flushed:0",
+        "write_amplification:",
         "db0:keys=2,expires=1,avg_ttl=500",
     ] {
         assert!(text.contains(&format!("\r\n{name}")), "{name} is not in\n{text}");

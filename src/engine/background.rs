@@ -14,6 +14,10 @@ use super::{Error, Result};
 /// Pauses between attempts of a job that fails: short enough to go on soon after the disk does, and never a busy loop.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// Where nothing is flushed, only time makes something due (expiry, age, a snapshot that is gone): that is looked for
+/// this many times less often than whether flushes have ceased.
+const IDLE_LOOKS: u32 = 12;
+
 /// How much the compaction thread gives way to others (a nice value): clients wait for the log, not for compaction.
 const COMPACTION_NICE: i32 = 10;
 
@@ -32,12 +36,15 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
     let work: [(&str, Work); 4] = [
         ("log", Shared::run_log),
         ("segments", |shared| {
-            run_jobs(shared, &shared.commit.segment_work, Job::Segment, || shared.prepare_segment().map(|()| false));
+            let job = |_| shared.prepare_segment().map(|()| false);
+            run_jobs(shared, &shared.commit.segment_work, Job::Segment, None, job);
         }),
-        ("flush", |shared| run_jobs(shared, &shared.flush_work, Job::Flush, || shared.flush_oldest())),
+        ("flush", |shared| run_jobs(shared, &shared.flush_work, Job::Flush, None, |_| shared.flush_oldest())),
         ("compact", |shared| {
             give_way();
-            run_jobs(shared, &shared.compaction_work, Job::Compaction, || shared.compact_if_due());
+            let idle_after = Some(shared.options.idle_after);
+            let job = |idle| shared.compact_if_due(idle);
+            run_jobs(shared, &shared.compaction_work, Job::Compaction, idle_after, job);
         }),
     ];
     let mut threads = Vec::with_capacity(work.len());
@@ -67,17 +74,27 @@ pub(crate) fn stop(shared: &Shared, threads: Vec<JoinHandle<()>>) {
     }
 }
 
-/// Does jobs whenever there is a signal, as long as there is another one.
-fn run_jobs(shared: &Shared, signal: &Signal, kind: Job, mut job: impl FnMut() -> Result<bool>) {
+/// Does jobs whenever there is a signal, as long as there is another one. If there was no signal for `idle_after`, the
+/// job is told so, and again after longer times.
+fn run_jobs(
+    shared: &Shared,
+    signal: &Signal,
+    kind: Job,
+    idle_after: Option<Duration>,
+    mut job: impl FnMut(bool) -> Result<bool>,
+) {
     let mut pause = PAUSES.0;
     let mut retry = false;
+    let mut rest = idle_after;
     while !shared.is_stopping() {
-        signal.wait(retry.then_some(pause));
+        let signalled = signal.wait(if retry { Some(pause) } else { rest });
+        let idle = !signalled && !retry;
+        rest = idle_after.map(|after| if idle { after * IDLE_LOOKS } else { after });
         loop {
             if shared.is_stopping() {
                 return;
             }
-            match job() {
+            match job(idle && !signal.is_set()) {
                 Ok(true) => {
                     pause = PAUSES.0;
                     shared.job_ended(kind, &Ok(()));

@@ -4,16 +4,24 @@
 //! | sign | from | to | delay of one write |
 //! |---|---|---|---|
 //! | tables in level 0 | [`L0_SOFT`] | [`L0_HARD`] | 0 to [`MAX_DELAY`] |
+//! | bytes that compaction owes | a part of the last level | twice that | 0 to [`MAX_DELAY`] |
 //! | sealed memtables | all but one of [`MAX_SEALED`] | all | waits for a flush, which bounds the memory |
+//!
+//! The second sign bounds the space that a database takes while it is overwritten faster than it is compacted. Both follow
+//! from the version, so they are looked at when one comes into force, not at each write.
 //!
 //! A delayed thread sleeps; it never holds a lock meanwhile.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::compaction::debt;
 use super::flush::MAX_SEALED;
+use super::options::Options;
 use super::shared::{Job, Shared};
 use super::stats::add;
-use super::{Error, Result};
+use super::version::{LEVELS, Version};
+use super::{Error, Result, Strategy};
 
 /// Tables in level 0 from which on writes are slowed down: three rounds of compaction behind.
 pub(crate) const L0_SOFT: usize = 12;
@@ -27,26 +35,49 @@ pub(crate) const MAX_DELAY: Duration = Duration::from_millis(2);
 /// Waiting for a flush is checked again at least this often, should the wait depend on something that tells nobody.
 const FLUSH_WAIT: Duration = Duration::from_millis(50);
 
-/// The delay of one write when level 0 has `tables` tables: a ramp whose square makes its start gentle.
-fn delay(tables: usize) -> Duration {
-    let over = tables.saturating_sub(L0_SOFT).min(L0_HARD - L0_SOFT) as f64 / (L0_HARD - L0_SOFT) as f64;
-    MAX_DELAY.mul_f64(over * over)
+/// Compaction may owe this part of the last level, or [`Options::level_bytes`], before writes are slowed down.
+const DEBT_PART: u64 = 8;
+
+/// How far the tree is behind: 0 where nothing has to wait, 1 where the delay is greatest.
+fn behind(version: &Version, options: &Options) -> f64 {
+    let ramp = |is: u64, soft: u64, hard: f64| is.saturating_sub(soft) as f64 / (hard - soft as f64);
+    let tables = ramp(version.levels[0].len() as u64, L0_SOFT as u64, L0_HARD as f64);
+    let behind = match options.compaction {
+        // Where nothing is merged, level 0 is where the tables belong.
+        Strategy::Fifo { .. } => 0.0,
+        Strategy::Tiered => tables,
+        // What damaged tables hold up does not get less by waiting.
+        Strategy::Leveled if version.damage().next().is_some() => tables,
+        Strategy::Leveled => {
+            let soft = (version.level_bytes(LEVELS - 1) / DEBT_PART).max(options.level_bytes);
+            tables.max(ramp(debt(version, options), soft, soft as f64 * 2.0))
+        }
+    };
+    behind.clamp(0.0, 1.0)
+}
+
+/// The delay of one write: a ramp whose square makes its start gentle.
+fn delay(behind: f64) -> Duration {
+    MAX_DELAY.mul_f64(behind * behind)
 }
 
 impl Shared {
+    /// A version comes into force: how much writes are slowed down from now on.
+    pub(crate) fn set_delay(&self, version: &Version) {
+        let delay = delay(behind(version, &self.options));
+        self.delay.store(delay.as_nanos() as u64, Ordering::Relaxed);
+    }
+
     /// Called before a write takes any lock.
     pub(crate) fn slow_down(&self) -> Result<()> {
         if self.options.stepped {
             return Ok(());
         }
-        let state = self.state();
-        let tables = state.version.levels[0].len();
-        if tables <= L0_SOFT && state.sealed.len() < MAX_SEALED {
+        let delay = Duration::from_nanos(self.delay.load(Ordering::Relaxed));
+        if delay.is_zero() && self.state().sealed.len() < MAX_SEALED {
             return Ok(());
         }
-        drop(state);
         let started = Instant::now();
-        let delay = delay(tables);
         if !delay.is_zero() {
             std::thread::sleep(delay);
         }
@@ -77,15 +108,65 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::codec::{SeqNo, Slice};
+    use crate::engine::version::TableSource;
+    use crate::fs::SimFs;
+    use crate::storage::BlockCache;
+    use crate::storage::manifest::{Change, TableMeta, TableTimes};
+    use crate::storage::names::FileNumber;
+
+    fn with(level: u8, tables: u64, size: u64) -> Vec<Change> {
+        let table = |number| TableMeta {
+            number: FileNumber(u64::from(level) * 1000 + number),
+            size,
+            entries: 1,
+            tombstones: 0,
+            older: 0,
+            first_seq: SeqNo(number),
+            last_seq: SeqNo(number),
+            earliest_expiry: None,
+            times: TableTimes::default(),
+            smallest: Slice::copy_from(&number.to_be_bytes()),
+            largest: Slice::copy_from(&number.to_be_bytes()),
+        };
+        (0..tables).map(|number| Change::AddTable { level, table: table(number) }).collect()
+    }
+
+    fn delay_of(strategy: Strategy, edit: &[Change]) -> Duration {
+        let source = TableSource { fs: Arc::new(SimFs::new()), cache: Arc::new(BlockCache::with_capacity(0)) };
+        let version = Version::default().edited(edit, &Arc::new(source)).unwrap();
+        delay(behind(&version, &Options::new().level_bytes(1_000).compaction(strategy)))
+    }
 
     #[test]
     fn the_ramp_starts_gently_and_ends_at_its_bound() {
-        assert_eq!(delay(0), Duration::ZERO);
-        assert_eq!(delay(L0_SOFT), Duration::ZERO);
-        assert!(delay(L0_SOFT + 1) < MAX_DELAY / 100);
-        assert!((L0_SOFT..L0_HARD).all(|tables| delay(tables) < delay(tables + 1)));
-        assert_eq!(delay(L0_HARD), MAX_DELAY);
-        assert_eq!(delay(usize::MAX), MAX_DELAY);
+        let of = |tables: usize| delay_of(Strategy::Leveled, &with(0, tables as u64, 1));
+        assert_eq!(of(0), Duration::ZERO);
+        assert_eq!(of(L0_SOFT), Duration::ZERO);
+        assert!(of(L0_SOFT + 1) < MAX_DELAY / 100);
+        assert!((L0_SOFT..L0_HARD).all(|tables| of(tables) < of(tables + 1)));
+        assert_eq!(of(L0_HARD), MAX_DELAY);
+        assert_eq!(of(10 * L0_HARD), MAX_DELAY);
+    }
+
+    #[test]
+    fn bytes_owed_slow_writes_down_beside_what_the_last_level_holds() {
+        let of = |flushed: u64, base: u64, last: u64| {
+            let edit = [with(0, 1, flushed), with(5, 1, base), with(6, 1, last)].concat();
+            delay_of(Strategy::Leveled, &edit)
+        };
+        assert_eq!(of(999, 1, 1), Duration::ZERO, "a small database owes little");
+        assert_eq!(of(1_000, 8_000, 80_000), Duration::ZERO);
+        assert_eq!(of(9_900, 8_000, 80_000), Duration::ZERO);
+        assert!(!of(11_000, 8_000, 80_000).is_zero());
+        assert!(!of(3_000, 16_000, 80_000).is_zero(), "the level above the last one is too large");
+        assert_eq!(of(20_000, 8_000, 80_000), MAX_DELAY);
+        let edit = [with(0, 3, 9_000), with(6, 1, 80_000)].concat();
+        assert_eq!(delay_of(Strategy::Tiered, &edit), Duration::ZERO, "runs above the last one are no debt");
+        let fifo = Strategy::Fifo { max_age: None, max_bytes: None };
+        assert_eq!(delay_of(fifo, &with(0, 10 * L0_HARD as u64, 9_000)), Duration::ZERO);
     }
 }

@@ -30,6 +30,7 @@ use super::log::LogIo;
 use super::memtable::Memtable;
 use super::options::Durability;
 use super::shared::{Sealed, Shared, Signal, State};
+use super::stats::add;
 use super::{Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SeqNo};
 use crate::storage::wal::{GROUP_PREFIX_LEN, SegmentWriter};
 
@@ -228,6 +229,7 @@ impl Shared {
             writer.group_first = first;
         }
         writer.group.extend_from_slice(batch.bytes());
+        add(&self.counters.user_bytes, batch.bytes().len() as u64);
         let last = writer.last_seq();
         if !self.waits_for_sync() {
             // Before anybody can read it: nobody then waits for it.

@@ -24,9 +24,10 @@ impl Shared {
             return Ok(false);
         };
         let started = std::time::Instant::now();
-        let mut keep = Keep::new(&self.retention, self.options.clock.now());
+        let now = self.options.clock.now();
+        let mut keep = Keep::new(&self.retention, now);
         // The whole memtable goes into one table: the tables of level 0 are told apart by their positions.
-        let mut output = TableOutput::new(self, u64::MAX);
+        let mut output = TableOutput::new(self, u64::MAX, Some(now));
         let mut last_key: Vec<u8> = Vec::new();
         oldest.memtable.for_each(|key, seq, kind, value| {
             if *key != *last_key {
@@ -55,9 +56,10 @@ impl Shared {
                     .collect(),
                 version: version.clone(),
             });
+            self.set_delay(version);
         })?;
         super::stats::add(&self.counters.flushes, 1);
-        super::stats::add(&self.counters.flushed_bytes, bytes);
+        super::stats::add(&self.counters.written_bytes[0], bytes);
         info!(bytes, seq = oldest.last_seq.0, took = ?started.elapsed(), "memtable flushed");
         self.compaction_work.notify();
         Ok(true)

@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
+use std::hint::black_box;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -26,7 +27,7 @@ use parking_lot::{Mutex, RwLock};
 use super::SeqNo;
 use super::batch::{Op, Ops};
 use super::records::{At, Chain, Records, Stored};
-use crate::codec::Slice;
+use crate::codec::{Few, Slice};
 use crate::storage::{Kind, Version};
 
 /// What a key costs besides its records: a slot of a hash table that is between half full and full, and its share of
@@ -127,6 +128,34 @@ impl Memtable {
         let map = self.map.read();
         let newest = map.find(hash, key)?;
         Some(map.records.record(map.at(newest, as_of)?).version())
+    }
+
+    /// [`Memtable::get`] for each of `keys` that `wanted` names, all under one lock; `found` is called with those that are
+    /// here.
+    pub(crate) fn get_many(
+        &self,
+        keys: &[&[u8]],
+        wanted: &[usize],
+        as_of: SeqNo,
+        mut found: impl FnMut(usize, Version),
+    ) {
+        let map = self.map.read();
+        if map.slots.is_empty() {
+            return;
+        }
+        // Step by step for all of them, so that they wait for memory together.
+        let hashes: Few<u32> = wanted.iter().map(|&id| self.hash(keys[id])).collect();
+        let with_hash = |&hash: &u32| map.slots.find(spread(hash), |slot| slot.hash == hash);
+        let slots: Few<Option<&Slot>> = hashes.iter().map(with_hash).collect();
+        black_box(slots.iter().flatten().fold(0, |all, slot| all ^ map.records.seq(slot.newest).0));
+        for ((&id, &hash), slot) in wanted.iter().zip(&hashes).zip(&slots) {
+            if slot.is_some()
+                && let Some(newest) = map.find(hash, keys[id])
+                && let Some(at) = map.at(newest, as_of)
+            {
+                found(id, map.records.record(at).version());
+            }
+        }
     }
 
     /// The keys of `lower..upper` whose newest version is above `after` and no tombstone.

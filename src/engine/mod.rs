@@ -13,8 +13,10 @@ mod commit;
 mod compaction;
 mod db;
 mod error;
+pub(crate) mod expiries;
 mod flush;
 mod log;
+mod lookup;
 pub(crate) mod memtable;
 pub(crate) mod merge;
 mod options;
@@ -35,12 +37,13 @@ pub use crate::codec::SeqNo;
 pub(crate) use crate::fs::UNFINISHED;
 pub use batch::WriteBatch;
 pub(crate) use commit::Waiter;
+pub use compaction::Strategy;
 pub use db::Db;
 pub use error::{Error, Result};
 pub use options::{Clock, Compression, Durability, Entropy, Options};
 pub use snapshot::{Entry, Found, Range, Snapshot};
 pub use stats::{LevelStats, Stats};
-pub(crate) use transact::Outcome;
+pub(crate) use transact::{Outcome, Read};
 
 /// Keys are 1 byte to 64 KiB: they are kept in indexes, and a longer one is a value in the wrong place.
 pub const MAX_KEY_BYTES: usize = 64 << 10;

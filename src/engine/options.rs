@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Db, Result};
+use super::{Db, Result, Strategy};
 use crate::fs::Fs;
 pub use crate::storage::sstable::Compression;
 
@@ -89,6 +89,9 @@ pub struct Options {
     pub(crate) table_bytes: u64,
     pub(crate) level_bytes: u64,
     pub(crate) block_bytes: usize,
+    pub(crate) compaction: Strategy,
+    pub(crate) compaction_threads: usize,
+    pub(crate) idle_after: Duration,
     pub(crate) stepped: bool,
 }
 
@@ -106,6 +109,9 @@ impl Default for Options {
             table_bytes: 32 << 20,
             level_bytes: 128 << 20,
             block_bytes: 4 << 10,
+            compaction: Strategy::Leveled,
+            compaction_threads: 2,
+            idle_after: Duration::from_secs(5),
             stepped: false,
         }
     }
@@ -124,10 +130,11 @@ impl Options {
     }
 
     /// One budget in bytes: half of it is block cache, an eighth is the size at which a memtable is sealed (one is
-    /// written to, and up to three wait to be flushed). At least 8 MiB are used.
+    /// written to, and up to three wait to be flushed). At least 8 MiB are used. Sets [`Options::level_bytes`] to what four
+    /// memtables hold: as much as is merged down at once.
     pub fn memory(mut self, bytes: usize) -> Options {
         let bytes = bytes.max(8 << 20);
-        self = self.memtable_bytes(bytes / 8);
+        self = self.memtable_bytes(bytes / 8).level_bytes(bytes as u64 / 2);
         self.cache_bytes = bytes / 2;
         self
     }
@@ -156,7 +163,8 @@ impl Options {
         self
     }
 
-    /// The size in bytes that level 1 may have; each deeper level may have ten times as much.
+    /// The size in bytes, about, of the first level below level 0; each deeper level may have ten times as much. The
+    /// exact sizes follow from that of the last level: see [`Strategy::Leveled`].
     pub fn level_bytes(mut self, bytes: u64) -> Options {
         self.level_bytes = bytes.max(1);
         self
@@ -165,6 +173,25 @@ impl Options {
     /// The size in bytes that a table's data blocks aim at, before compression.
     pub fn block_bytes(mut self, bytes: usize) -> Options {
         self.block_bytes = bytes.max(1);
+        self
+    }
+
+    /// How tables are merged; may be another than the last time.
+    pub fn compaction(mut self, strategy: Strategy) -> Options {
+        self.compaction = strategy;
+        self
+    }
+
+    /// How many threads a large compaction may use, 2 by default; never more than the machine has processors.
+    pub fn compaction_threads(mut self, threads: usize) -> Options {
+        self.compaction_threads = threads.max(1);
+        self
+    }
+
+    /// How long nothing has to be flushed until the tree is tidied although nothing presses: level 0 is emptied, and
+    /// space comes back from tables with some garbage. 5 seconds by default.
+    pub fn idle_after(mut self, duration: Duration) -> Options {
+        self.idle_after = duration;
         self
     }
 

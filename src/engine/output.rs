@@ -1,11 +1,12 @@
 //! Writing tables: what flush and compaction have in common. Decides which versions are still needed, cuts the stream
 //! into tables, and syncs them with their names.
 
+use super::expiries::Expiries;
 use super::retention::Retention;
 use super::shared::Shared;
 use super::{Result, SeqNo};
 use crate::codec::Slice;
-use crate::storage::manifest::TableMeta;
+use crate::storage::manifest::{TableMeta, TableTimes};
 use crate::storage::names::{FileName, FileNumber};
 use crate::storage::sstable::{TableOptions, TableWriter};
 use crate::storage::{Error, Kind, TableId, give_up};
@@ -53,7 +54,9 @@ pub(crate) struct TableOutput<'a> {
     shared: &'a Shared,
     /// A table is cut at the first key after it has reached this size.
     cut_at: u64,
-    current: Option<(FileNumber, TableWriter)>,
+    /// When the newest of what comes was flushed, if that is known.
+    written: Option<u64>,
+    current: Option<(FileNumber, TableWriter, Expiries)>,
     tables: Vec<TableMeta>,
     /// Every table begun, until all are finished.
     unfinished: Vec<FileNumber>,
@@ -68,14 +71,14 @@ impl Drop for TableOutput<'_> {
 }
 
 impl<'a> TableOutput<'a> {
-    pub(crate) fn new(shared: &'a Shared, cut_at: u64) -> TableOutput<'a> {
-        TableOutput { shared, cut_at, current: None, tables: Vec::new(), unfinished: Vec::new() }
+    pub(crate) fn new(shared: &'a Shared, cut_at: u64, written: Option<u64>) -> TableOutput<'a> {
+        TableOutput { shared, cut_at, written, current: None, tables: Vec::new(), unfinished: Vec::new() }
     }
 
     /// All versions of a key go into one table: the ranges of a level's tables stay disjoint.
     pub(crate) fn next_key(&mut self) -> Result<()> {
         match &self.current {
-            Some((_, writer)) if writer.estimated_size() >= self.cut_at => self.cut(),
+            Some((_, writer, _)) if writer.estimated_size() >= self.cut_at => self.cut(),
             _ => Ok(()),
         }
     }
@@ -92,33 +95,48 @@ impl<'a> TableOutput<'a> {
                 compression: options.compression,
                 ..TableOptions::default()
             };
-            self.current = Some((number, TableWriter::new(file, &name, TableId(number.0), options)));
+            let writer = TableWriter::new(file, &name, TableId(number.0), options);
+            self.current = Some((number, writer, Expiries::default()));
         }
-        let (_, writer) = self.current.as_mut().expect("one was just begun if there was none");
+        let (_, writer, expiries) = self.current.as_mut().expect("one was just begun if there was none");
+        if let Kind::Put { expires_at: Some(at) } = kind {
+            expiries.add(at);
+        }
         Ok(writer.add(key, seq, kind, value)?)
     }
 
-    fn cut(&mut self) -> Result<()> {
-        if let Some((number, writer)) = self.current.take() {
-            self.tables.push(meta(number, writer.finish()?));
+    /// What comes next begins another table.
+    pub(crate) fn cut(&mut self) -> Result<()> {
+        if let Some((number, writer, expiries)) = self.current.take() {
+            let expiring = expiries.count();
+            let times = TableTimes { written: self.written, expiring, quartiles: expiries.quartiles() };
+            self.tables.push(meta(number, writer.finish()?, times));
         }
         Ok(())
     }
 
     /// The finished tables, synced, their names too.
-    pub(crate) fn finish(mut self) -> Result<Vec<TableMeta>> {
-        self.cut()?;
-        if !self.tables.is_empty() {
-            self.shared.fs.sync_dir().map_err(Error::io(".", "sync the directory"))?;
+    pub(crate) fn finish(self) -> Result<Vec<TableMeta>> {
+        TableOutput::finish_all(vec![self])
+    }
+
+    /// The finished tables of several outputs, all or none.
+    pub(crate) fn finish_all(mut outputs: Vec<TableOutput<'a>>) -> Result<Vec<TableMeta>> {
+        outputs.iter_mut().try_for_each(TableOutput::cut)?;
+        if let Some(output) = outputs.iter().find(|output| !output.tables.is_empty()) {
+            output.shared.fs.sync_dir().map_err(Error::io(".", "sync the directory"))?;
         }
         // From here on they are the caller's.
-        self.unfinished.clear();
-        Ok(std::mem::take(&mut self.tables))
+        let taken = |output: &mut TableOutput<'_>| {
+            output.unfinished.clear();
+            std::mem::take(&mut output.tables)
+        };
+        Ok(outputs.iter_mut().flat_map(taken).collect())
     }
 }
 
 /// What the manifest keeps of a table.
-pub(crate) fn meta(number: FileNumber, table: crate::storage::sstable::TableMeta) -> TableMeta {
+pub(crate) fn meta(number: FileNumber, table: crate::storage::sstable::TableMeta, times: TableTimes) -> TableMeta {
     let properties = table.properties;
     TableMeta {
         number,
@@ -129,6 +147,7 @@ pub(crate) fn meta(number: FileNumber, table: crate::storage::sstable::TableMeta
         first_seq: properties.smallest_seq,
         last_seq: properties.largest_seq,
         earliest_expiry: (properties.expiring > 0).then_some(properties.earliest_expiry),
+        times,
         smallest: Slice::from(properties.smallest_key),
         largest: Slice::from(properties.largest_key),
     }

@@ -8,7 +8,7 @@
 //! memtable's map.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Condvar, Mutex};
@@ -74,6 +74,11 @@ impl Signal {
         self.wake.notify_all();
     }
 
+    /// Whether it was notified since the last wait.
+    pub(crate) fn is_set(&self) -> bool {
+        *self.work.lock()
+    }
+
     /// Waits until notified since the last call, or until `timeout` has passed. Whether it was notified.
     pub(crate) fn wait(&self, timeout: Option<std::time::Duration>) -> bool {
         let mut work = self.work.lock();
@@ -100,6 +105,8 @@ pub(crate) struct Shared {
     pub(crate) retention: Retention,
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) counters: Counters,
+    /// How long each write waits for the tree, in nanoseconds.
+    pub(super) delay: AtomicU64,
     state: ArcSwap<State>,
     /// Held while the state is replaced.
     replacing: Mutex<()>,
@@ -153,7 +160,8 @@ impl Shared {
         commit: Commit,
         state: State,
     ) -> Shared {
-        Shared {
+        let version = state.version.clone();
+        let shared = Shared {
             options,
             fs,
             catalog,
@@ -161,6 +169,7 @@ impl Shared {
             retention: Retention::default(),
             cache,
             counters: Counters::default(),
+            delay: AtomicU64::new(0),
             state: ArcSwap::from_pointee(state),
             replacing: Mutex::new(()),
             flush_work: Signal::default(),
@@ -170,7 +179,9 @@ impl Shared {
             stopping: AtomicBool::new(false),
             flushing: Mutex::new(()),
             compacting: Mutex::new(()),
-        }
+        };
+        shared.set_delay(&version);
+        shared
     }
 
     /// Everything that can be read now. Taking it writes to nothing that threads share.
@@ -192,6 +203,7 @@ impl Shared {
             sealed: state.sealed.clone(),
             version: version.clone(),
         });
+        self.set_delay(version);
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

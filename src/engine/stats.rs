@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::compaction::Why;
 use super::shared::Shared;
 use super::version::LEVELS;
 
@@ -9,10 +10,16 @@ use super::version::LEVELS;
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) flushes: AtomicU64,
-    pub(crate) flushed_bytes: AtomicU64,
+    /// Keys and values as they were given, with a few bytes for each change.
+    pub(crate) user_bytes: AtomicU64,
     pub(crate) compactions: AtomicU64,
+    pub(crate) moves: AtomicU64,
+    pub(crate) drops: AtomicU64,
+    /// Of all three together, by why.
+    pub(crate) reasons: [AtomicU64; Why::ALL.len()],
     pub(crate) compaction_read_bytes: AtomicU64,
-    pub(crate) compaction_written_bytes: AtomicU64,
+    /// By level: what flush (0) and compaction (the others) have written into it.
+    pub(crate) written_bytes: [AtomicU64; LEVELS],
     pub(crate) delayed_writes: AtomicU64,
     pub(crate) delayed_us: AtomicU64,
 }
@@ -30,6 +37,8 @@ pub struct LevelStats {
     pub bytes: u64,
     /// Entries, tombstones and older versions included.
     pub entries: u64,
+    /// Bytes that flush (level 0) or compaction (the others) have written into it since the database was opened.
+    pub written_bytes: u64,
 }
 
 /// What the engine tells of itself. Counters run from when the database was opened.
@@ -58,16 +67,26 @@ pub struct Stats {
     pub durable_seq: u64,
     /// Live snapshots.
     pub snapshots: u64,
+    /// Bytes that were given to be written: keys, values, and a few bytes for each change.
+    pub user_bytes: u64,
     /// Memtables written to tables, and the bytes of those tables.
     pub flushes: u64,
     /// See `flushes`.
     pub flushed_bytes: u64,
-    /// Compactions done, and the bytes they read and wrote.
+    /// Compactions that merged tables, and the bytes they read and wrote.
     pub compactions: u64,
     /// See `compactions`.
     pub compaction_read_bytes: u64,
     /// See `compactions`.
     pub compaction_written_bytes: u64,
+    /// Compactions that only moved tables to another level.
+    pub moves: u64,
+    /// Compactions that only dropped tables.
+    pub drops: u64,
+    /// Compactions of all kinds by their reason: `flushed` (level 0 was full), `size` (another level was), `garbage`
+    /// (deleted, overwritten and expired entries), `idle` (nothing else to do), `age` (a limit of
+    /// [`super::Strategy::Fifo`]), `asked` ([`super::Db::compact`]).
+    pub compaction_reasons: [(&'static str, u64); Why::ALL.len()],
     /// Writes that were delayed because the tree was behind, and for how long in microseconds.
     pub delayed_writes: u64,
     /// See `delayed_writes`.
@@ -77,6 +96,19 @@ pub struct Stats {
     pub damage: Vec<String>,
     /// The last error of a flush, a compaction or the preparing of a log segment, until one of its kind succeeds.
     pub background_error: Option<String>,
+}
+
+impl Stats {
+    /// Bytes written to tables, by flush and compaction, for each byte that was given to be written; 0 as long as none
+    /// was. Below 1 where memtables take overwrites or compression pays. The log comes on top: once each byte.
+    pub fn write_amplification(&self) -> f64 {
+        (self.flushed_bytes + self.compaction_written_bytes) as f64 / self.user_bytes.max(1) as f64
+    }
+
+    /// Bytes of all tables.
+    pub fn table_bytes(&self) -> u64 {
+        self.levels.iter().map(|level| level.bytes).sum()
+    }
 }
 
 impl Shared {
@@ -89,6 +121,9 @@ impl Shared {
             levels[level].entries += table.meta.entries;
         }
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        for (level, written) in levels.iter_mut().zip(&self.counters.written_bytes) {
+            level.written_bytes = get(written);
+        }
         let memtables = state.sealed.iter().map(|sealed| &sealed.memtable).chain([&state.active]);
         Stats {
             levels,
@@ -102,14 +137,18 @@ impl Shared {
             last_seq: self.commit.visible().0,
             durable_seq: self.commit.durable().0,
             snapshots: self.retention.snapshots() as u64,
+            user_bytes: get(&self.counters.user_bytes),
             flushes: get(&self.counters.flushes),
-            flushed_bytes: get(&self.counters.flushed_bytes),
+            flushed_bytes: levels[0].written_bytes,
             compactions: get(&self.counters.compactions),
             compaction_read_bytes: get(&self.counters.compaction_read_bytes),
-            compaction_written_bytes: get(&self.counters.compaction_written_bytes),
+            compaction_written_bytes: levels[1..].iter().map(|level| level.written_bytes).sum(),
+            moves: get(&self.counters.moves),
+            drops: get(&self.counters.drops),
+            compaction_reasons: Why::ALL.map(|why| (why.name(), get(&self.counters.reasons[why as usize]))),
             delayed_writes: get(&self.counters.delayed_writes),
             delayed_us: get(&self.counters.delayed_us),
-            damage: state.version.tables().filter_map(|(_, table)| table.damage().map(str::to_owned)).collect(),
+            damage: state.version.damage().map(str::to_owned).collect(),
             background_error: self.progress.lock().error().map(str::to_owned),
         }
     }

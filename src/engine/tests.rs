@@ -148,6 +148,9 @@ fn transactions_over_two_keys_keep_the_sum() {
             while left.load(Ordering::SeqCst) > 0 {
                 let sum: u64 = db.range(&b"a"[..]..&b"b"[..]).map(|entry| number(&entry.unwrap().value)).sum();
                 assert_eq!(sum, 600);
+                let values = db.get_many(&accounts).unwrap();
+                let sum: u64 = values.iter().map(|value| number(value.as_ref().unwrap())).sum();
+                assert_eq!(sum, 600);
             }
         });
     });

@@ -1,10 +1,12 @@
 //! Reads and read-modify-writes, with the position in history that their answers depend on.
 
+use std::cell::LazyCell;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use super::batch::WriteBatch;
 use super::commit::{Writer, check};
+use super::lookup::Cached;
 use super::memtable::Memtable;
 use super::merge::{Direction, Source};
 use super::shared::Shared;
@@ -12,6 +14,7 @@ use super::snapshot::{Found, Snapshot, alive};
 use super::sources::{KeyRange, TablesSource};
 use super::version::Version;
 use super::{Result, SeqNo};
+use crate::codec::Few;
 use crate::storage::sstable::ReadMode;
 use crate::storage::{Kind, Version as KeyVersion};
 
@@ -21,6 +24,17 @@ use crate::storage::{Kind, Version as KeyVersion};
 pub(crate) struct Read {
     pub(crate) found: Option<Found>,
     pub(crate) seq: SeqNo,
+}
+
+impl Read {
+    fn of(version: Option<KeyVersion>, now: &LazyCell<u64, impl FnOnce() -> u64>) -> Read {
+        let seq = version.as_ref().map_or(SeqNo(0), |version| version.seq);
+        let found = version.and_then(|version| {
+            let expires = matches!(version.kind, Kind::Put { expires_at: Some(_) });
+            alive(version.kind, || version.value, if expires { **now } else { 0 })
+        });
+        Read { found, seq }
+    }
 }
 
 /// What a read-modify-write decided, and the position that its answer depends on.
@@ -47,14 +61,38 @@ impl Shared {
     /// The newest value of `key`.
     pub(crate) fn read(&self, key: &[u8]) -> Result<Read> {
         let version = self.state().get(key, SeqNo::MAX)?;
-        let seq = version.as_ref().map_or(SeqNo(0), |version| version.seq);
-        let found = version.and_then(|version| {
-            // The clock is read only where something expires: most values never do.
-            let expires = matches!(version.kind, Kind::Put { expires_at: Some(_) });
-            let now = if expires { self.options.clock.now() } else { 0 };
-            alive(version.kind, || version.value, now)
-        });
-        Ok(Read { found, seq })
+        Ok(Read::of(version, &self.clock_once()))
+    }
+
+    /// The newest value of each of `keys`, all as of one moment.
+    pub(crate) fn read_many(&self, keys: &[&[u8]]) -> Result<Few<Read>> {
+        let (state, now) = (self.state(), self.clock_once());
+        let cached = state.get_cached(keys, SeqNo::MAX).into_iter().zip(keys);
+        cached
+            .map(|(cached, key)| match cached {
+                Cached::Found(version) => Ok(Read::of(Some(version), &now)),
+                Cached::Absent => Ok(Read::of(None, &now)),
+                Cached::Unknown => Ok(Read::of(state.get_below_active(key, SeqNo::MAX)?, &now)),
+            })
+            .collect()
+    }
+
+    /// As [`Shared::read_many`], for those keys for which no file has to be read.
+    pub(crate) fn read_cached(&self, keys: &[&[u8]]) -> Few<Option<Read>> {
+        let now = self.clock_once();
+        let cached = self.state().get_cached(keys, SeqNo::MAX).into_iter();
+        cached
+            .map(|cached| match cached {
+                Cached::Found(version) => Some(Read::of(Some(version), &now)),
+                Cached::Absent => Some(Read::of(None, &now)),
+                Cached::Unknown => None,
+            })
+            .collect()
+    }
+
+    /// The time at the first call, and no look at the clock without one: most values never expire.
+    fn clock_once(&self) -> LazyCell<u64, impl FnOnce() -> u64> {
+        LazyCell::new(|| self.options.clock.now())
     }
 
     /// Reads `keys` and lets `decide` fill a batch from what they hold; the batch is applied only if none of them

@@ -82,6 +82,11 @@ impl TableHandle {
         self.damage.get().map(String::as_str)
     }
 
+    /// The table, if it is open.
+    pub(crate) fn if_open(&self) -> Option<&Table> {
+        self.table.get().map(|table| &**table)
+    }
+
     /// The table is in no version that a restart could find: its file goes when nobody reads from it any more.
     pub(crate) fn mark_obsolete(&self) {
         self.obsolete.store(true, Ordering::Release);
@@ -92,7 +97,7 @@ impl TableHandle {
         *self.meta.smallest <= *largest && *smallest <= *self.meta.largest
     }
 
-    fn may_hold(&self, key: &[u8]) -> bool {
+    pub(crate) fn may_hold(&self, key: &[u8]) -> bool {
         self.overlaps(key, key)
     }
 }
@@ -175,14 +180,19 @@ impl Version {
             }
         }
         for tables in sorted {
-            let at = tables.partition_point(|table| *table.meta.largest < *key);
-            if let Some(table) = tables.get(at).filter(|table| table.may_hold(key))
+            if let Some(table) = Version::table_for(tables, key)
                 && let Some(found) = table.get(key, as_of, hash)?
             {
                 return Ok(Some(found));
             }
         }
         Ok(None)
+    }
+
+    /// The one of a sorted level's tables that may hold `key`.
+    pub(crate) fn table_for<'a>(tables: &'a [Arc<TableHandle>], key: &[u8]) -> Option<&'a Arc<TableHandle>> {
+        let at = tables.partition_point(|table| *table.meta.largest < *key);
+        tables.get(at).filter(|table| table.may_hold(key))
     }
 
     /// The tables of `level` that may hold keys of `smallest..=largest`.
@@ -217,6 +227,11 @@ impl Version {
     /// Every table with its level.
     pub(crate) fn tables(&self) -> impl Iterator<Item = (usize, &Arc<TableHandle>)> {
         self.levels.iter().enumerate().flat_map(|(level, tables)| tables.iter().map(move |table| (level, table)))
+    }
+
+    /// What is known to be wrong with tables, by table.
+    pub(crate) fn damage(&self) -> impl Iterator<Item = &str> {
+        self.tables().filter_map(|(_, table)| table.damage())
     }
 
     /// The deepest level that holds a table.

@@ -10,7 +10,8 @@ use super::edit::{Edit, index, put_stored};
 use super::layout::{self, user_key};
 use super::value::{Value, with_string};
 use super::{Keyspace, Result};
-use crate::engine::{Db, Outcome, SeqNo, WriteBatch};
+use crate::codec::Few;
+use crate::engine::{Db, Outcome, Read, SeqNo, WriteBatch};
 
 /// A handle to one database.
 #[derive(Clone, Copy)]
@@ -69,21 +70,33 @@ impl<'a> Database<'a> {
         keys: impl ExactSizeIterator<Item = &'k [u8]>,
     ) -> Result<Outcome<Vec<Option<Value>>>> {
         let keys = EngineKeys::collect(self.number, keys)?;
-        // Nothing is written, but the keys are seen as of one moment.
-        let Outcome { value, seq } = self.db().transact(&keys.slices(), |found, _| {
-            found.iter().map(|found| found.as_ref().map(Value::decode).transpose()).collect::<Result<Vec<_>>>()
-        })?;
-        Ok(Outcome { value: value?, seq })
+        let read = self.db().read_many(&keys.slices())?;
+        let seq = read.iter().map(|read| read.seq).max().unwrap_or_default();
+        let values = read.iter().map(|read| read.found.as_ref().map(Value::decode).transpose());
+        Ok(Outcome { value: values.collect::<Result<_>>()?, seq })
+    }
+
+    /// [`Database::get`] for each of `keys`, where that takes no reading of files; `None` where it does, or fails.
+    pub(crate) fn get_cached<'k>(
+        &self,
+        keys: impl ExactSizeIterator<Item = &'k [u8]>,
+    ) -> Few<Option<Outcome<Option<Value>>>> {
+        let count = keys.len();
+        let Ok(keys) = EngineKeys::collect(self.number, keys) else { return (0..count).map(|_| None).collect() };
+        let read = self.db().read_cached(&keys.slices()).into_iter();
+        read.map(|read| {
+            let Read { found, seq } = read?;
+            Some(Outcome { value: found.as_ref().map(Value::decode).transpose().ok()?, seq })
+        })
+        .collect()
     }
 
     /// How many of `keys` exist, at one moment; one that is named twice counts twice.
     pub(crate) fn exists<'k>(&self, keys: impl ExactSizeIterator<Item = &'k [u8]>) -> Result<Outcome<u64>> {
         let keys = EngineKeys::collect(self.number, keys)?;
-        if let [key] = keys.slices()[..] {
-            let read = self.db().read(key)?;
-            return Ok(Outcome { value: u64::from(read.found.is_some()), seq: read.seq });
-        }
-        Ok(self.db().transact(&keys.slices(), |found, _| found.iter().flatten().count() as u64)?)
+        let read = self.db().read_many(&keys.slices())?;
+        let seq = read.iter().map(|read| read.seq).max().unwrap_or_default();
+        Ok(Outcome { value: read.iter().filter(|read| read.found.is_some()).count() as u64, seq })
     }
 
     /// Sets `key` to `data` and forgets its expiry.
@@ -232,12 +245,14 @@ fn written(outcome: Outcome<()>) -> Outcome<SetResult> {
 /// Engine keys of one request, in one allocation.
 struct EngineKeys {
     bytes: Vec<u8>,
-    ends: Vec<usize>,
+    ends: Few<usize>,
 }
 
 impl EngineKeys {
     fn collect<'k>(database: u8, keys: impl ExactSizeIterator<Item = &'k [u8]>) -> Result<EngineKeys> {
-        let mut all = EngineKeys { bytes: Vec::new(), ends: Vec::with_capacity(keys.len()) };
+        /// Most keys are shorter.
+        const USUAL_BYTES: usize = 48;
+        let mut all = EngineKeys { bytes: Vec::with_capacity(keys.len() * USUAL_BYTES), ends: Few::new() };
         for key in keys {
             all.bytes.extend_from_slice(&user_key(database, key)?);
             all.ends.push(all.bytes.len());
@@ -245,7 +260,7 @@ impl EngineKeys {
         Ok(all)
     }
 
-    fn slices(&self) -> Vec<&[u8]> {
+    fn slices(&self) -> Few<&[u8]> {
         let mut start = 0;
         self.ends.iter().map(|&end| &self.bytes[std::mem::replace(&mut start, end)..end]).collect()
     }

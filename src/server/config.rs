@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::error::{Error, Result};
 use super::limits::Limits;
 use super::units::{parse_duration, parse_size, show_duration};
-use crate::engine::{Durability, Options};
+use crate::engine::{Durability, Options, Strategy};
 use crate::protocol;
 
 /// The configuration of a server. [`Config::default`] is what `chronos-server` does without arguments.
@@ -27,6 +27,20 @@ pub struct Config {
     #[arg(long, env = "CHRONOS_MEMORY", value_name = "SIZE", default_value = "256MiB", value_parser = parse_size,
           help_heading = "Data")]
     pub memory: usize,
+
+    /// How tables are merged; may be another than the last time. `leveled`: little space, quick reads. `tiered`: fewer
+    /// bytes written, up to twice the space, slower reads. `fifo`: nothing is merged, the oldest data is dropped
+    #[arg(long, env = "CHRONOS_COMPACTION", value_name = "STRATEGY", default_value = "leveled", help_heading = "Data")]
+    pub compaction: Compaction,
+
+    /// With `--compaction fifo`: drop data that was written longer ago than this [default: any age]
+    #[arg(long, env = "CHRONOS_FIFO_MAX_AGE", value_name = "DURATION", value_parser = parse_duration,
+          help_heading = "Data")]
+    pub fifo_max_age: Option<Duration>,
+
+    /// With `--compaction fifo`: drop the oldest data while all of it takes more than this [default: any size]
+    #[arg(long, env = "CHRONOS_FIFO_MAX_SIZE", value_name = "SIZE", value_parser = parse_size, help_heading = "Data")]
+    pub fifo_max_size: Option<usize>,
 
     /// How many numbered databases SELECT offers
     #[arg(long, env = "CHRONOS_DATABASES", value_name = "N", default_value_t = 16, help_heading = "Data",
@@ -94,6 +108,18 @@ pub struct Config {
 /// A namespace byte each, with room for the system's own.
 const MAX_DATABASES: i64 = crate::keyspace::MAX_DATABASES as i64;
 
+/// How tables are merged; the limits of `fifo` have flags of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Compaction {
+    /// See [`Strategy::Leveled`].
+    #[default]
+    Leveled,
+    /// See [`Strategy::Tiered`].
+    Tiered,
+    /// See [`Strategy::Fifo`].
+    Fifo,
+}
+
 /// How a connection that begins with a line of text is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum InlineReplies {
@@ -110,6 +136,9 @@ impl Default for Config {
             dir: "./chronos-data".into(),
             durability: Durability::Always,
             memory: 256 << 20,
+            compaction: Compaction::Leveled,
+            fifo_max_age: None,
+            fifo_max_size: None,
             databases: 16,
             checkpoint_dir: None,
             bind: "127.0.0.1".into(),
@@ -133,6 +162,17 @@ impl Config {
         if self.max_line > MAX_LINE {
             return Err(Error::Config(format!("--max-line may be at most {MAX_LINE} bytes: a line holds one value")));
         }
+        let limited = self.fifo_max_age.is_some() || self.fifo_max_size.is_some();
+        if limited && self.compaction != Compaction::Fifo {
+            return Err(Error::Config(
+                "--fifo-max-age and --fifo-max-size drop data: they need --compaction fifo".into(),
+            ));
+        }
+        if !limited && self.compaction == Compaction::Fifo {
+            return Err(Error::Config(
+                "--compaction fifo needs --fifo-max-age or --fifo-max-size: what is to go?".into(),
+            ));
+        }
         let Ok(mut addresses) = (self.bind.as_str(), self.port).to_socket_addrs() else {
             return Err(Error::Config(format!(
                 "--bind {}: no such address; 127.0.0.1 is this machine alone, 0.0.0.0 is every interface",
@@ -151,7 +191,14 @@ impl Config {
 
     /// The engine's part.
     pub(crate) fn options(&self) -> Options {
-        Options::new().durability(self.durability).memory(self.memory)
+        let compaction = match self.compaction {
+            Compaction::Leveled => Strategy::Leveled,
+            Compaction::Tiered => Strategy::Tiered,
+            Compaction::Fifo => {
+                Strategy::Fifo { max_age: self.fifo_max_age, max_bytes: self.fifo_max_size.map(|size| size as u64) }
+            }
+        };
+        Options::new().durability(self.durability).memory(self.memory).compaction(compaction)
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -197,6 +244,7 @@ impl Config {
             ("protected-mode", yes_or_no(!self.no_protected_mode).to_owned()),
             ("save", String::new()),
             ("timeout", seconds(self.idle_timeout)),
+            ("compaction", format!("{:?}", self.compaction).to_lowercase()),
             ("durability", show_durability(self.durability)),
             ("checkpoint-dir", self.checkpoint_dir.as_ref().map_or(String::new(), |dir| dir.display().to_string())),
             ("inline-replies", format!("{:?}", self.inline_replies).to_lowercase()),
@@ -265,6 +313,18 @@ mod tests {
             assert_eq!(show_durability(parse_durability(text).unwrap()), text);
         }
         assert!(parse_durability("sometimes").is_err());
+    }
+
+    #[test]
+    fn only_fifo_drops_data_and_only_with_a_limit() {
+        let check = |arguments: &str| {
+            let line = Line::try_parse_from(format!("chronos-server {arguments}").split_whitespace()).unwrap();
+            line.config.check().is_ok()
+        };
+        assert!(check("--compaction tiered") && check("--compaction leveled"));
+        assert!(check("--compaction fifo --fifo-max-age 24h") && check("--compaction fifo --fifo-max-size 10GiB"));
+        assert!(!check("--compaction fifo"), "it would only ever grow");
+        assert!(!check("--fifo-max-age 24h") && !check("--compaction tiered --fifo-max-size 10GiB"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Everything that one read brought is run before the replies go out in one send. Replies that depend on what is not
 //! durable yet go to the [`Outbox`], which delivers them without this thread; the others are sent from here.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,12 +12,13 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 
+use super::gets::Gets;
 use super::input::{Input, Received};
 use super::limits::{FLUSH_BYTES, KEEP_BYTES, Limits};
 use super::outbox::Outbox;
 use super::replies::Replies;
 use crate::command::{self, Context, Ending, Environment, Session};
-use crate::engine::{SeqNo, Waiter};
+use crate::engine::{Outcome, SeqNo, Waiter};
 use crate::keyspace::Keyspace;
 use crate::protocol::{Decoder, Dialect, Reply, Step};
 
@@ -42,6 +44,7 @@ pub(crate) struct Connection {
     session: Session,
     decoder: Decoder,
     input: Input,
+    gets: Gets,
     replies: Replies,
     outbox: Arc<Outbox>,
     waiter: Arc<dyn Waiter>,
@@ -69,6 +72,7 @@ impl Connection {
             house,
             session,
             input: Input::new(),
+            gets: Gets::default(),
             replies: Replies::new(),
             waiter: outbox.clone(),
             outbox,
@@ -114,27 +118,41 @@ impl Connection {
         let mut commands = 0;
         let received = self.input.bytes().len();
         let next = loop {
-            let (used, answer_in, reply) = match self.decoder.decode(self.input.bytes(), &command::tail_argument) {
+            let step = self.decoder.decode(self.input.bytes(), &command::tail_argument);
+            if let Step::Request { request, used, answer_in: None } = &step
+                && let Some(key) = command::key_to_get(request)
+            {
+                self.gets.push(key);
+                self.input.consume(*used);
+                commands += 1;
+                if self.gets.is_full() && !self.run_gets() {
+                    break Next::Hangup;
+                }
+                continue;
+            }
+            if !self.gets.is_empty() {
+                // They come before what was just decoded. That is decoded again, to the same step: it is not the first
+                // request, and only that decides anything.
+                if !self.run_gets() {
+                    break Next::Hangup;
+                }
+                continue;
+            }
+            let (used, answer_in, reply) = match step {
                 Step::Request { request, used, answer_in } => {
                     if let Some(dialect) = answer_in {
                         self.session.dialect = dialect;
                     }
                     let dialect = self.session.dialect;
-                    let mut context = Context {
-                        keyspace: &self.house.keyspace,
-                        environment: &self.house.environment,
-                        session: &mut self.session,
-                        depends: SeqNo(0),
-                    };
+                    let mut context = context(&self.house, &mut self.session);
                     let reply = command::dispatch(&mut context, &request);
                     let depends = context.depends;
                     commands += 1;
                     if self.session.dialect != dialect {
                         self.decoder.switch_to_resp();
                     }
-                    let pending = !self.house.keyspace.db.is_durable(depends);
                     if self.session.ending != Some(Ending::Unanswered) {
-                        self.replies.push(&reply, self.session.dialect, pending.then_some(depends));
+                        self.push(&reply, depends);
                     }
                     self.input.consume(used);
                     if self.session.ending.is_some() {
@@ -170,6 +188,40 @@ impl Connection {
             self.house.environment.total_commands.fetch_add(commands, Ordering::Relaxed);
         }
         next
+    }
+
+    /// Answers the GETs that were set aside. `false`: the client is gone.
+    fn run_gets(&mut self) -> bool {
+        let gets = mem::take(&mut self.gets);
+        let keys = gets.keys();
+        let cached = match keys[..] {
+            [_] => std::iter::once(None).collect(),
+            _ => command::get_cached(&context(&self.house, &mut self.session), &keys),
+        };
+        for (key, cached) in keys.iter().zip(cached) {
+            match cached {
+                Some(Outcome { value: reply, seq }) => self.push(&reply, seq),
+                None => {
+                    let mut context = context(&self.house, &mut self.session);
+                    let reply = command::get(&mut context, key);
+                    let depends = context.depends;
+                    self.push(&reply, depends);
+                }
+            }
+            if self.replies.bytes.len() >= FLUSH_BYTES && !self.deliver() {
+                return false;
+            }
+        }
+        drop(keys);
+        self.gets = gets;
+        self.gets.clear();
+        true
+    }
+
+    /// Adds a reply that depends on a position.
+    fn push(&mut self, reply: &Reply, depends: SeqNo) {
+        let pending = !self.house.keyspace.db.is_durable(depends);
+        self.replies.push(reply, self.session.dialect, pending.then_some(depends));
     }
 
     fn answer(&mut self, reply: &Reply, answer_in: Option<Dialect>) {
@@ -265,4 +317,9 @@ impl Connection {
             }
         }
     }
+}
+
+/// What a command is given.
+fn context<'a>(house: &'a House, session: &'a mut Session) -> Context<'a> {
+    Context { keyspace: &house.keyspace, environment: &house.environment, session, depends: SeqNo(0) }
 }

@@ -12,6 +12,7 @@ mod descriptors;
 mod drainer;
 mod error;
 mod expiry;
+mod gets;
 mod input;
 mod instance;
 mod limits;
@@ -22,6 +23,6 @@ mod shutdown;
 mod units;
 mod wake;
 
-pub use config::{Config, InlineReplies};
+pub use config::{Compaction, Config, InlineReplies};
 pub use error::{Error, Result};
 pub use instance::{Server, ShutdownHandle};

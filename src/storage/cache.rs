@@ -18,7 +18,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 
 use super::sstable::Block;
 
@@ -57,6 +57,18 @@ enum Content {
     Empty(Option<NonZeroU32>),
 }
 
+/// A block in its slot.
+pub(crate) type Peek<'a> = MappedRwLockReadGuard<'a, Block>;
+
+impl Content {
+    fn block(&self) -> Option<&Block> {
+        match self {
+            Content::Held(block) => Some(block),
+            Content::Empty(_) => None,
+        }
+    }
+}
+
 impl Default for Content {
     fn default() -> Content {
         Content::Empty(None)
@@ -79,20 +91,29 @@ impl BlockCache {
     /// The n-th block of the table with these slots.
     pub(crate) fn get(&self, Slots(slots): &Slots, n: usize) -> Option<Block> {
         let slot = &slots[n];
-        let block = match &*slot.content.read() {
-            Content::Held(block) => Some(block.clone()),
-            Content::Empty(_) => None,
-        };
-        let counters = &self.counters[n % STRIPES];
-        if block.is_some() {
-            if !slot.used.load(Ordering::Relaxed) {
-                slot.used.store(true, Ordering::Relaxed);
-            }
-            counters.hits.fetch_add(1, Ordering::Relaxed);
-        } else {
-            counters.misses.fetch_add(1, Ordering::Relaxed);
+        let block = slot.content.read().block().cloned();
+        match block {
+            Some(_) => self.hit(slot, n),
+            None => _ = self.counters[n % STRIPES].misses.fetch_add(1, Ordering::Relaxed),
         }
         block
+    }
+
+    /// The n-th block where it is, in a slot that stays locked until the result is dropped; before that this thread must
+    /// not call [`BlockCache::insert`]. Never waits, so that any number may be held: when somebody is changing the slot,
+    /// there is no block in it. Only what is found is counted.
+    pub(crate) fn peek<'a>(&self, Slots(slots): &'a Slots, n: usize) -> Option<Peek<'a>> {
+        let slot = &slots[n];
+        let block = RwLockReadGuard::try_map(slot.content.try_read()?, Content::block).ok()?;
+        self.hit(slot, n);
+        Some(block)
+    }
+
+    fn hit(&self, slot: &Slot, n: usize) {
+        if !slot.used.load(Ordering::Relaxed) {
+            slot.used.store(true, Ordering::Relaxed);
+        }
+        self.counters[n % STRIPES].hits.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Keeps the n-th block of the table with these slots, unless somebody else was quicker.
@@ -129,6 +150,15 @@ impl Slots {
     /// Slots for the blocks of a table, all empty.
     pub(crate) fn new(blocks: usize) -> Arc<Slots> {
         Arc::new(Slots((0..blocks).map(|_| Slot::default()).collect()))
+    }
+}
+
+impl Slots {
+    /// Words of what a look at the n-th slot will read; it may lie across two cache lines.
+    #[inline]
+    pub(crate) fn touch(&self, n: usize) -> u64 {
+        let slot = &self.0[n];
+        u64::from(slot.used.load(Ordering::Relaxed)) ^ u64::from(slot.content.is_locked())
     }
 }
 

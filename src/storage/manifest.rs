@@ -6,14 +6,16 @@
 //! edit     := field*
 //! field    := 1: u8 | number: u64                       next file number: none at or above it has been used
 //!           | 2: u8 | seq: u64                          flushed: every change up to here is in tables
-//!           | 3: u8 | level: u8 | table                 a table joins a level
+//!           | 3: u8 | level: u8 | table                 a table joins a level, nothing known of its times; only read
 //!           | 4: u8 | level: u8 | number: u64           a table leaves a level
 //!           | 5: u8 | number: u64 | prepared: u64       a log segment of at least that length is ready to be written to
 //!           | 6: u8 | number: u64 | len: u64            a log segment ends at this length, whatever follows
 //!           | 7: u8 | number: u64                       a log segment is no longer needed
 //!           | 8: u8 | seq: u64                          no sequence number up to here may be given out again
+//!           | 9: u8 | level: u8 | table | times         a table joins a level
 //! table    := number: u64 | size: u64 | entries: u64 | tombstones: u64 | older: u64
 //!           | first seq: u64 | last seq: u64 | earliest expiry: u64 (all ones: none) | smallest: bytes | largest: bytes
+//! times    := written: u64 (all ones: unknown) | expiring: u64 | quartile: u64{4}
 //! bytes    := length: varint | length bytes             // integers little-endian
 //! ```
 //!
@@ -22,16 +24,19 @@
 
 use std::sync::Arc;
 
+use super::current::current_naming;
+pub(crate) use super::current::{current, parse_current};
 use super::log::{LogId, LogReader, Piece, RECORD_HEADER_LEN, Record};
 use super::names::{FileName, FileNumber};
 use super::{Error, Result, SeqNo};
 use crate::codec::cursor::Cursor;
-use crate::codec::{Slice, crc, varint};
+use crate::codec::{Slice, varint};
 use crate::fs::{File, Fs};
 
 const MAGIC: [u8; 8] = *b"CHRONMAN";
 const EDIT: u8 = 1;
 const NO_EXPIRY: u64 = u64::MAX;
+const NO_TIME: u64 = u64::MAX;
 
 /// No table has so many bytes or entries; all tables of a tree together can be added up.
 const MAX_AMOUNT: u64 = 1 << 48;
@@ -50,8 +55,29 @@ pub(crate) struct TableMeta {
     pub(crate) last_seq: SeqNo,
     /// Milliseconds since 1970.
     pub(crate) earliest_expiry: Option<u64>,
+    pub(crate) times: TableTimes,
     pub(crate) smallest: Slice,
     pub(crate) largest: Slice,
+}
+
+/// When a table's entries were written and when they expire; all times are milliseconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TableTimes {
+    /// When the newest of them was flushed.
+    pub(crate) written: Option<u64>,
+    /// How many of them expire ...
+    pub(crate) expiring: u64,
+    /// ... and until when a quarter, a half, three quarters and all of those have, about. Each is the expiry of an entry
+    /// of the table.
+    pub(crate) quartiles: [u64; 4],
+}
+
+impl TableTimes {
+    /// How many entries have expired by `now`, about; if not 0, then at least one.
+    pub(crate) fn expired(&self, now: u64) -> u64 {
+        let quarters = self.quartiles.iter().filter(|at| **at <= now).count() as u64;
+        (self.expiring * quarters).div_ceil(4)
+    }
 }
 
 /// One change of the database's shape.
@@ -87,12 +113,14 @@ fn encode(edit: &[Change], out: &mut Vec<u8>) {
                 ints(out, &[seq.0]);
             }
             Change::AddTable { level, table } => {
-                out.extend_from_slice(&[3, *level]);
+                out.extend_from_slice(&[9, *level]);
                 let expiry = table.earliest_expiry.unwrap_or(NO_EXPIRY);
                 ints(out, &[table.number.0, table.size, table.entries, table.tombstones, table.older]);
                 ints(out, &[table.first_seq.0, table.last_seq.0, expiry]);
                 bytes(out, &table.smallest);
                 bytes(out, &table.largest);
+                ints(out, &[table.times.written.unwrap_or(NO_TIME), table.times.expiring]);
+                ints(out, &table.times.quartiles);
             }
             Change::DropTable { level, number } => {
                 out.extend_from_slice(&[4, *level]);
@@ -134,9 +162,9 @@ fn decode(data: &[u8]) -> Option<Edit> {
         edit.push(match cursor.u8()? {
             1 => Change::NextFile(number(&mut cursor)?),
             2 => Change::Flushed(seq(&mut cursor)?),
-            3 => Change::AddTable {
-                level: cursor.u8()?,
-                table: TableMeta {
+            tag @ (3 | 9) => {
+                let level = cursor.u8()?;
+                let mut table = TableMeta {
                     number: number(&mut cursor)?,
                     size: amount(&mut cursor)?,
                     entries: amount(&mut cursor)?,
@@ -147,8 +175,17 @@ fn decode(data: &[u8]) -> Option<Edit> {
                     earliest_expiry: Some(cursor.u64()?).filter(|&at| at != NO_EXPIRY),
                     smallest: Slice::copy_from(cursor.prefixed()?),
                     largest: Slice::copy_from(cursor.prefixed()?),
-                },
-            },
+                    times: TableTimes::default(),
+                };
+                if tag == 9 {
+                    table.times.written = Some(cursor.u64()?).filter(|&at| at != NO_TIME);
+                    table.times.expiring = amount(&mut cursor)?;
+                    for quartile in &mut table.times.quartiles {
+                        *quartile = cursor.u64()?;
+                    }
+                }
+                Change::AddTable { level, table }
+            }
             4 => Change::DropTable { level: cursor.u8()?, number: number(&mut cursor)? },
             5 => Change::AddSegment { number: number(&mut cursor)?, prepared: cursor.u64()? },
             6 => Change::CloseSegment { number: number(&mut cursor)?, len: cursor.u64()? },
@@ -219,8 +256,7 @@ impl ManifestWriter {
             _ => {}
         }
         let current = fs.create(&temp).map_err(Error::io(&temp, "create"))?;
-        let line = format!("{} {:08x}\n", self.name, crc::crc32(&[self.name.as_bytes()]));
-        current.write_at(line.as_bytes(), 0).map_err(Error::io(&temp, "write"))?;
+        current.write_at(current_naming(&self.name).as_bytes(), 0).map_err(Error::io(&temp, "write"))?;
         current.sync().map_err(Error::io(&temp, "sync"))?;
         // The manifest's own name must be durable before CURRENT can refer to it.
         fs.sync_dir().map_err(Error::io(".", "sync the directory"))
@@ -245,28 +281,6 @@ impl ManifestWriter {
     pub(crate) fn len(&self) -> u64 {
         self.end
     }
-}
-
-/// The number of the manifest in force, or `None` if there is no database here yet.
-pub(crate) fn current(fs: &dyn Fs) -> Result<Option<FileNumber>> {
-    let name = FileName::Current.to_string();
-    let bytes = match super::read_whole(fs, &name) {
-        Ok(bytes) => bytes,
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    match parse_current(&bytes) {
-        Some(number) => Ok(Some(number)),
-        None => Err(Error::Corrupt { file: name, what: "it does not name a manifest".to_owned(), offset: 0 }),
-    }
-}
-
-/// The manifest that the bytes of a `CURRENT` name.
-pub(crate) fn parse_current(bytes: &[u8]) -> Option<FileNumber> {
-    let line = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?;
-    let (manifest, sum) = line.split_once(' ')?;
-    let FileName::Manifest(number) = FileName::parse(manifest)? else { return None };
-    (sum == format!("{:08x}", crc::crc32(&[manifest.as_bytes()]))).then_some(number)
 }
 
 /// What can be made out of a manifest of which nothing may be taken for granted: edits with their offsets, in order, and
@@ -329,10 +343,12 @@ mod tests {
             first_seq: SeqNo(5),
             last_seq: SeqNo(14),
             earliest_expiry: None,
+            times: TableTimes::default(),
             smallest: Slice::copy_from(b"a"),
             largest: Slice::copy_from(&[0xff; 300]),
         };
-        let expiring = TableMeta { earliest_expiry: Some(77), ..table.clone() };
+        let times = TableTimes { written: Some(50), expiring: 3, quartiles: [77, 80, 80, 99] };
+        let expiring = TableMeta { earliest_expiry: Some(77), times, ..table.clone() };
         vec![
             Change::NextFile(FileNumber(3)),
             Change::Flushed(SeqNo(14)),
@@ -354,6 +370,16 @@ mod tests {
         for cut in 0..bytes.len() {
             assert_ne!(decode(&bytes[..cut]), Some(edit()));
         }
+    }
+
+    #[test]
+    fn a_table_of_an_older_manifest_has_no_times() {
+        let edit = &edit()[2..3];
+        let mut bytes = Vec::new();
+        encode(edit, &mut bytes);
+        bytes[0] = 3;
+        bytes.truncate(bytes.len() - 6 * size_of::<u64>());
+        assert_eq!(decode(&bytes).as_deref(), Some(edit));
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //! are written, renamed and removed is the engine's business.
 
 mod cache;
+mod current;
 mod entry;
 mod error;
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 pub(crate) mod log;
 pub(crate) mod manifest;
 pub(crate) mod names;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use chronos::codec::Rng;
-use chronos::engine::{Clock, Compression, Entropy};
+use chronos::engine::{Clock, Compression, Entropy, Strategy};
 use chronos::{Db, Error, Options, WriteBatch};
 
 /// The time of the tests: it stands still, so that what expires is the history's own doing.
@@ -67,6 +67,10 @@ pub fn apply(model: &mut Model, changes: &[Change]) {
     }
 }
 
+/// Every strategy that loses nothing.
+pub const STRATEGIES: [Strategy; 3] =
+    [Strategy::Leveled, Strategy::Tiered, Strategy::Fifo { max_age: None, max_bytes: None }];
+
 /// Options so small that a few hundred writes cross every boundary, with no thread and no chance of its own.
 pub fn tiny_options(seed: u64) -> Options {
     let mut rng = Rng::new(seed);
@@ -82,6 +86,21 @@ pub fn tiny_options(seed: u64) -> Options {
         .block_bytes(*rng.pick(&[1, 64, 300, 4_096]))
         .cache_bytes(*rng.pick(&[0, 1_000, 1_000_000]))
         .compression(*rng.pick(&[Compression::None, Compression::Lz4]))
+        // Mostly the strategy that most databases have.
+        .compaction(if rng.chance(1, 2) { Strategy::Leveled } else { *rng.pick(&STRATEGIES) })
+        .compaction_threads(*rng.pick(&[1, 2, 5]))
+}
+
+/// Steps that a tree of these tests may take to settle at most.
+const MAX_STEPS: usize = 2_000;
+
+/// Does all background work of a stepped database: there is an end to it.
+pub fn settle(db: &Db) {
+    let mut steps = 0;
+    while db.step().unwrap() {
+        steps += 1;
+        assert!(steps < MAX_STEPS, "it never settles: {:?}", db.stats());
+    }
 }
 
 /// Everything that a range scan finds.

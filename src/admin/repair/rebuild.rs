@@ -7,13 +7,14 @@ use super::find::{Findings, Found};
 use crate::admin::Result;
 use crate::codec::Slice;
 use crate::engine::checkpoint::number_manifest;
+use crate::engine::expiries::Expiries;
 use crate::engine::merge::{Direction, Merge, Source};
 use crate::engine::output::meta;
 use crate::engine::sources::{KeyRange, MemtableSource};
 use crate::engine::version::LEVELS;
 use crate::engine::{self, Options, SeqNo};
 use crate::fs::Fs;
-use crate::storage::manifest::{Change, ManifestWriter, TableMeta};
+use crate::storage::manifest::{Change, ManifestWriter, TableMeta, TableTimes};
 use crate::storage::names::{FileName, FileNumber};
 use crate::storage::sstable::{Entry, Parts, Piece, Pieces, TableOptions, TableWriter};
 use crate::storage::{Error, Kind, TableId};
@@ -43,9 +44,8 @@ pub(super) fn rebuild(from: &Arc<dyn Fs>, findings: &Findings, to: &Arc<dyn Fs>)
     sources.push(Box::new(MemtableSource::new(log, all, Direction::Forward, SeqNo::MAX)));
     let mut merge = Merge::new(Direction::Forward, sources);
 
-    let mut tables: Vec<TableMeta> = Vec::new();
-    let mut writer: Option<(FileNumber, TableWriter)> = None;
-    let (mut keys, mut next) = (0, 1);
+    let mut output = Output { to: to.clone(), cut_at: options.table_bytes, next: 1, current: None, tables: Vec::new() };
+    let mut keys = 0;
     let mut key: Option<Vec<u8>> = None;
     while merge.advance()? {
         if key.as_deref() == Some(merge.key()) {
@@ -53,26 +53,13 @@ pub(super) fn rebuild(from: &Arc<dyn Fs>, findings: &Findings, to: &Arc<dyn Fs>)
         }
         key = Some(merge.key().to_vec());
         // Nothing lies below that a tombstone would have to hide.
-        if merge.kind() == Kind::Tombstone {
-            continue;
-        }
-        if let Some((number, full)) = writer.take_if(|(_, writer)| writer.estimated_size() >= options.table_bytes) {
-            tables.push(meta(number, full.finish()?));
-        }
-        if writer.is_none() {
-            let name = FileName::Table(FileNumber(next)).to_string();
-            let file = to.create(&name).map_err(Error::io(&name, "create"))?;
-            writer = Some((FileNumber(next), TableWriter::new(file, &name, TableId(next), TableOptions::default())));
-            next += 1;
-        }
-        if let Some((_, writer)) = &mut writer {
-            writer.add(merge.key(), merge.seq(), merge.kind(), merge.value_bytes())?;
+        if merge.kind() != Kind::Tombstone {
+            output.add(&merge)?;
             keys += 1;
         }
     }
-    if let Some((number, last)) = writer {
-        tables.push(meta(number, last.finish()?));
-    }
+    output.cut()?;
+    let Output { next, tables, .. } = output;
 
     let last = findings.last.min(SeqNo::LIMIT);
     let mut state = vec![Change::NextFile(FileNumber(next)), Change::Flushed(last), Change::LastSeq(last)];
@@ -81,6 +68,48 @@ pub(super) fn rebuild(from: &Arc<dyn Fs>, findings: &Findings, to: &Arc<dyn Fs>)
     let manifest = number_manifest(&mut state);
     ManifestWriter::create(&**to, manifest, options.entropy.draw(), &state).map_err(|failure| failure.error)?;
     Ok(Saved { keys, tables: count })
+}
+
+/// Tables being written one after the other.
+struct Output {
+    to: Arc<dyn Fs>,
+    cut_at: u64,
+    next: u64,
+    current: Option<(FileNumber, TableWriter, Expiries)>,
+    tables: Vec<TableMeta>,
+}
+
+impl Output {
+    fn add(&mut self, entry: &Merge) -> Result<()> {
+        if self.current.as_ref().is_some_and(|(_, writer, _)| writer.estimated_size() >= self.cut_at) {
+            self.cut()?;
+        }
+        let (_, writer, expiries) = match &mut self.current {
+            Some(current) => current,
+            none => none.insert(begin(&*self.to, &mut self.next)?),
+        };
+        if let Kind::Put { expires_at: Some(at) } = entry.kind() {
+            expiries.add(at);
+        }
+        Ok(writer.add(entry.key(), entry.seq(), entry.kind(), entry.value_bytes())?)
+    }
+
+    fn cut(&mut self) -> Result<()> {
+        if let Some((number, writer, expiries)) = self.current.take() {
+            let times = TableTimes { written: None, expiring: expiries.count(), quartiles: expiries.quartiles() };
+            self.tables.push(meta(number, writer.finish()?, times));
+        }
+        Ok(())
+    }
+}
+
+fn begin(to: &dyn Fs, next: &mut u64) -> Result<(FileNumber, TableWriter, Expiries)> {
+    let number = FileNumber(*next);
+    *next += 1;
+    let name = FileName::Table(number).to_string();
+    let file = to.create(&name).map_err(Error::io(&name, "create"))?;
+    let writer = TableWriter::new(file, &name, TableId(number.0), TableOptions::default());
+    Ok((number, writer, Expiries::default()))
 }
 
 /// The tables in as few runs without overlaps as there can be: of each run one is open at a time.

@@ -114,6 +114,20 @@ impl Block {
         &self.bytes[COUNT_BYTES..COUNT_BYTES + self.entries()]
     }
 
+    /// A word of the front, where [`Block::find`] begins.
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        u64::from(self.shift())
+    }
+
+    /// A word of the first entry that [`Block::find`] will read.
+    #[inline]
+    pub(super) fn touch_tagged(&self, hash: KeyHash) -> u64 {
+        let first = memchr(hash.tag(), self.tags());
+        let start = first.map(|at| self.restart(at >> self.shift()));
+        start.and_then(|start| self.bytes.get(start)).map_or(0, |&byte| byte.into())
+    }
+
     /// The size of the block in memory.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()

@@ -72,6 +72,12 @@ impl Filter {
         bits_of(hash, self.probes).all(|bit| words[bit / 64] & (1 << (bit % 64)) != 0)
     }
 
+    /// A word of what [`Filter::may_contain`] will read.
+    #[inline]
+    pub(super) fn touch(&self, hash: KeyHash) -> u64 {
+        if self.lines.is_empty() { 0 } else { self.lines[line_of(hash, self.lines.len())].0[0] }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.lines.len() * LINE_BYTES + 1);
         for word in self.lines.iter().flat_map(|Line(words)| words) {

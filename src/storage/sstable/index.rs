@@ -141,9 +141,7 @@ impl Index {
             return if key < &self.prefix[..] { 0 } else { self.len() };
         };
         let sought = head(rest);
-        // Whole groups whose last head is below are below.
-        let start = self.group_ends.partition_point(|&head| head < sought) * GROUP;
-        let group = &self.heads[start..self.heads.len().min(start + GROUP)];
+        let (start, group) = self.group(sought);
         let mut low = start + group.partition_point(|&head| head < sought);
         if self.heads.get(low) != Some(&sought) {
             return low;
@@ -158,6 +156,22 @@ impl Index {
             }
         }
         low
+    }
+
+    /// The heads among which the first is that is not below `sought`, or behind which it is, and where they start.
+    #[inline]
+    fn group(&self, sought: u64) -> (usize, &[u64]) {
+        // Whole groups whose last head is below are below.
+        let start = self.group_ends.partition_point(|&head| head < sought) * GROUP;
+        (start, &self.heads[start..self.heads.len().min(start + GROUP)])
+    }
+
+    /// Words of what [`Index::find`] will read, one of each cache line.
+    #[inline]
+    pub(super) fn touch(&self, key: &[u8]) -> u64 {
+        let Some(rest) = key.strip_prefix(&self.prefix[..]) else { return 0 };
+        let (_, group) = self.group(head(rest));
+        group.iter().step_by(GROUP / 2).fold(0, |all, head| all ^ head)
     }
 
     /// The one block that can hold the newest version of `key` as of `as_of`.

@@ -14,7 +14,7 @@ use super::properties::Properties;
 use crate::codec::hash::KeyHash;
 use crate::codec::{SeqNo, Slice};
 use crate::fs::File;
-use crate::storage::cache::Slots;
+use crate::storage::cache::{Peek, Slots};
 use crate::storage::{BlockCache, Error, Result, TableId, Version};
 
 /// An open table. Filter, index and properties are in memory; data blocks come from the cache or the file.
@@ -85,11 +85,16 @@ impl Table {
     /// data block.
     pub(crate) fn get(&self, key: &[u8], as_of: SeqNo, hash: KeyHash) -> Result<Option<Version>> {
         debug_assert_eq!(hash, KeyHash::of(key));
-        if as_of < self.properties.smallest_seq || !self.filter.may_contain(hash) {
+        if !self.may_hold(hash, as_of) {
             return Ok(None);
         }
         let Some(n) = self.index.find(key, as_of) else { return Ok(None) };
         self.cached_block(n)?.find(key, hash, as_of).map_err(|malformed| self.corrupt(malformed, n))
+    }
+
+    /// `false`: surely no version of a key with this hash that is not newer than `as_of`.
+    pub(super) fn may_hold(&self, hash: KeyHash, as_of: SeqNo) -> bool {
+        as_of >= self.properties.smallest_seq && self.filter.may_contain(hash)
     }
 
     /// All versions of all keys from `lower` on: key ascending, seq descending.
@@ -102,8 +107,21 @@ impl Table {
         Backward::new(self.clone(), upper, mode)
     }
 
+    pub(super) fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
     pub(super) fn index(&self) -> &Index {
         &self.index
+    }
+
+    pub(super) fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// The n-th data block where the cache has it, if it does.
+    pub(super) fn peek(&self, n: usize) -> Option<Peek<'_>> {
+        self.cache.peek(&self.slots, n)
     }
 
     /// The n-th data block, through the cache.

@@ -1,0 +1,32 @@
+//! Compaction: which tables to merge, and merging them.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`strategy`] | what an application can choose |
+//! | [`task`] | a compaction to be done: merge, move or drop |
+//! | [`pick`] | which task is next: a pure function of version, options, time, retention floor and whether it is idle |
+//! | [`leveled`], [`tiered`], [`fifo`] | what each strategy finds due |
+//! | [`garbage`] | tables full of deletes, overwritten versions and expired values |
+//! | [`damage`] | what is left to do round damaged tables |
+//! | [`run`] | doing a task, in one edit of the manifest |
+//! | [`rewrite`] | merging tables into new ones, in parts side by side |
+//!
+//! One compaction runs at a time, so its inputs stay in the version until its own edit removes them; only flushes come
+//! in between, and they add to level 0 what is newer than every input.
+
+mod damage;
+mod fifo;
+mod garbage;
+mod leveled;
+mod pick;
+mod rewrite;
+mod run;
+mod strategy;
+mod task;
+#[cfg(test)]
+mod tests;
+mod tiered;
+
+pub(crate) use leveled::debt;
+pub use strategy::Strategy;
+pub(crate) use task::Why;

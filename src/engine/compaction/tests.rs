@@ -1,0 +1,230 @@
+//! What is picked from which tree: `tests/golden/picks.txt` describes trees and says what is to be done with each. The
+//! file is text that a person can read and write:
+//!
+//! ```text
+//! case     := "# " title | options | level* | "=> " task
+//! options  := ("leveled" | "tiered" | "fifo") name=number* ["idle"]
+//! level    := number ":" table*            // all tables from the newest to the oldest
+//! table    := first "-" last "/" size ("," name "=" number)* [",damaged"]
+//! ```
+//!
+//! A table has a hundred entries unless it says otherwise. With `UPDATE_GOLDEN=1` the tasks are written anew; read the
+//! difference before you commit it.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Strategy;
+use super::pick::{View, pick};
+use super::rewrite::{Below, split};
+use super::task::Task;
+use crate::codec::{SeqNo, Slice};
+use crate::engine::version::{TableHandle, TableSource, Version};
+use crate::engine::{Error, Options};
+use crate::fs::SimFs;
+use crate::storage::BlockCache;
+use crate::storage::golden::golden;
+use crate::storage::manifest::{Change, TableMeta, TableTimes};
+use crate::storage::names::FileNumber;
+
+/// `name=number` words.
+struct Numbers<'a>(HashMap<&'a str, u64>);
+
+impl<'a> Numbers<'a> {
+    fn of(words: impl Iterator<Item = &'a str>) -> Numbers<'a> {
+        Numbers(
+            words.map(|word| word.split_once('=').map_or((word, 1), |(name, n)| (name, n.parse().unwrap()))).collect(),
+        )
+    }
+
+    fn find(&mut self, name: &str) -> Option<u64> {
+        self.0.remove(name)
+    }
+
+    fn get(&mut self, name: &str, default: u64) -> u64 {
+        self.find(name).unwrap_or(default)
+    }
+
+    /// A misspelt name would test something else than it says.
+    fn done(self) {
+        assert!(self.0.is_empty(), "unknown: {:?}", self.0);
+    }
+}
+
+/// A tree, and all else that picking depends on.
+struct Case {
+    version: Version,
+    options: Options,
+    now: u64,
+    floor: SeqNo,
+    idle: bool,
+}
+
+impl Case {
+    fn parse(options: &str, levels: &[&str]) -> Case {
+        let (strategy, rest) = options.split_once(' ').unwrap_or((options, ""));
+        let mut numbers = Numbers::of(rest.split_whitespace());
+        let strategy = match strategy {
+            "leveled" => Strategy::Leveled,
+            "tiered" => Strategy::Tiered,
+            "fifo" => Strategy::Fifo {
+                max_age: numbers.find("age").map(Duration::from_millis),
+                max_bytes: numbers.find("bytes"),
+            },
+            other => panic!("no strategy: {other}"),
+        };
+        let options = Options::new()
+            .compaction(strategy)
+            .level_bytes(numbers.get("level_bytes", 100))
+            .table_bytes(numbers.get("table_bytes", 10));
+        let case = Case {
+            version: tree(levels),
+            options,
+            now: numbers.get("now", 1000),
+            floor: SeqNo(numbers.get("floor", u64::MAX)),
+            idle: numbers.get("idle", 0) == 1,
+        };
+        numbers.done();
+        case
+    }
+
+    fn pick(&self) -> Option<Task> {
+        let Case { version, options, now, floor, idle } = self;
+        let task = pick(&View { version, options, now: *now, floor: *floor, idle: *idle });
+        if let Some(task) = &task {
+            assert!(task.keeps_order(version), "{task:?}");
+            assert!(task.is_still_there(version), "{task:?}");
+        }
+        task
+    }
+}
+
+/// The tree with these levels; the first table has the newest entries.
+fn tree(levels: &[&str]) -> Version {
+    let tables: usize = levels.iter().map(|level| level.split_whitespace().count() - 1).sum();
+    let mut edit = Vec::new();
+    let mut damaged = Vec::new();
+    for line in levels {
+        let (level, words) = line.split_once(':').unwrap();
+        for word in words.split_whitespace() {
+            let number = (tables - edit.len()) as u64;
+            let (sound, is_damaged) = word.strip_suffix(",damaged").map_or((word, false), |word| (word, true));
+            damaged.extend(is_damaged.then_some(FileNumber(number)));
+            edit.push(Change::AddTable { level: level.parse().unwrap(), table: table(number, sound) });
+        }
+    }
+    let source = TableSource { fs: Arc::new(SimFs::new()), cache: Arc::new(BlockCache::with_capacity(0)) };
+    let version = Version::default().edited(&edit, &Arc::new(source)).unwrap();
+    for (_, table) in version.tables().filter(|(_, table)| damaged.contains(&table.meta.number)) {
+        table.note(&Error::Corrupt { file: "a table".to_owned(), what: "damage".to_owned(), offset: 0 });
+    }
+    version
+}
+
+/// Its entries have the sequence numbers from ten times its number on.
+fn table(number: u64, word: &str) -> TableMeta {
+    let (range, rest) = word.split_once('/').unwrap();
+    let (smallest, largest) = range.split_once('-').unwrap();
+    let (size, rest) = rest.split_once(',').unwrap_or((rest, ""));
+    let mut numbers = Numbers::of(rest.split(',').filter(|word| !word.is_empty()));
+    let expiring = numbers.get("expiring", 0);
+    let from = numbers.get("from", 0);
+    let to = numbers.get("to", from);
+    let quartiles = [1, 2, 3, 4].map(|quarter| from + (to - from) * quarter / 4);
+    let table = TableMeta {
+        number: FileNumber(number),
+        size: size.parse().unwrap(),
+        entries: numbers.get("entries", 100),
+        tombstones: numbers.get("tombstones", 0),
+        older: numbers.get("older", 0),
+        first_seq: SeqNo(number * 10),
+        last_seq: SeqNo(number * 10 + 9),
+        earliest_expiry: (expiring > 0).then_some(from),
+        times: TableTimes { written: numbers.find("written"), expiring, quartiles },
+        smallest: Slice::copy_from(smallest.as_bytes()),
+        largest: Slice::copy_from(largest.as_bytes()),
+    };
+    numbers.done();
+    table
+}
+
+fn range(table: &TableHandle) -> String {
+    format!("{}-{}", String::from_utf8_lossy(&table.meta.smallest), String::from_utf8_lossy(&table.meta.largest))
+}
+
+/// Such as `merge 0: a-c b-d, 6: a-z into 6 (flushed)`.
+fn tell(task: Option<Task>) -> String {
+    let Some(task) = task else { return "nothing".to_owned() };
+    let mut text = format!("{:?} ", task.action).to_lowercase();
+    let levels: Vec<String> = task
+        .inputs
+        .iter()
+        .map(|(level, tables)| {
+            let ranges: Vec<String> = tables.iter().map(|table| range(table)).collect();
+            format!("{level}: {}", ranges.join(" "))
+        })
+        .collect();
+    text += &levels.join(", ");
+    if task.action != super::task::Action::Drop {
+        write!(text, " into {}", task.target).unwrap();
+    }
+    text + &format!(" ({})", task.why.name())
+}
+
+#[test]
+fn each_tree_gets_what_the_book_says() {
+    let book = golden("picks.txt", &std::fs::read_to_string("tests/golden/picks.txt").unwrap());
+    let mut told = String::new();
+    let mut cases = 0;
+    for paragraph in book.split("\n\n") {
+        let lines: Vec<&str> =
+            paragraph.lines().filter(|line| !line.starts_with('#') && !line.starts_with("=>")).collect();
+        for line in paragraph.lines().filter(|line| !line.starts_with("=>")) {
+            told += &format!("{line}\n");
+        }
+        if let Some((options, levels)) = lines.split_first() {
+            told += &format!("=> {}\n", tell(Case::parse(options, levels).pick()));
+            cases += 1;
+        }
+        told += "\n";
+    }
+    let told = format!("{}\n", told.trim_end());
+    assert!(cases > 20, "where have they gone?");
+    for (said, is) in golden("picks.txt", &told).lines().zip(told.lines()) {
+        assert_eq!(said, is);
+    }
+}
+
+#[test]
+fn a_large_task_is_cut_where_tables_begin_into_parts_of_about_the_same_size() {
+    let parts = |levels: &[&str], parts: u64| {
+        let version = tree(levels);
+        let inputs = version.levels.iter().cloned().enumerate().filter(|(_, tables)| !tables.is_empty()).collect();
+        let ranges = split(&Task::merge(super::task::Why::Flushed, inputs, 6), parts);
+        let text: Vec<String> = ranges.iter().map(|range| format!("{:?}", (range.lower(), range.upper()))).collect();
+        text.join(" ").replace("Included", "=").replace("Excluded", "<").replace("Unbounded", "*")
+    };
+    let key = |key: u8| format!("([{key}])");
+    let (d, g) = (key(b'd'), key(b'g'));
+    let even = ["0: a-z/99", "6: a-c/10 d-f/10 g-i/10"];
+    assert_eq!(parts(&even, 1), "(*, *)");
+    assert_eq!(parts(&even, 3), format!("(*, <{d}) (={d}, <{g}) (={g}, *)"));
+    assert_eq!(parts(&even, 2), format!("(*, <{g}) (={g}, *)"));
+    assert_eq!(parts(&["0: a-z/99", "6: a-c/90 d-f/10 g-i/10"], 2), format!("(*, <{d}) (={d}, *)"));
+    assert_eq!(parts(&even, 9), format!("(*, <{d}) (={d}, <{g}) (={g}, *)"), "no more parts than tables");
+    assert_eq!(parts(&["0: a-z/99 c-d/50"], 4), "(*, *)", "nothing sorted to cut at");
+}
+
+#[test]
+fn a_tombstone_is_needed_while_a_deeper_level_may_hold_its_key() {
+    let version = tree(&["1: a-z/1", "4: c-e/1 k-m/1", "6: d-d/1 l-p/1"]);
+    let below = |target| {
+        let mut below = Below::new(&version, target);
+        ('a'..='z').filter(|key| !below.is_empty_at(key.to_string().as_bytes())).collect::<String>()
+    };
+    assert_eq!(below(1), "cdeklmnop");
+    assert_eq!(below(4), "dlmnop");
+    assert_eq!(below(6), "");
+}
