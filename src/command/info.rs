@@ -154,8 +154,14 @@ fn engine(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
     field(text, "compaction_read_bytes", stats.compaction_read_bytes);
     field(text, "compaction_written_bytes", stats.compaction_written_bytes);
     field(text, "write_amplification", format_args!("{:.2}", stats.write_amplification()));
-    field(text, "delayed_writes", stats.delayed_writes);
-    field(text, "delayed_us", stats.delayed_us);
+    for (name, waits) in [
+        ("writes_delayed", stats.delays),
+        ("writes_waited_for_flush", stats.flush_waits),
+        ("writes_waited_for_log", stats.log_waits),
+    ] {
+        let about = format_args!("writes={},us={},longest_us={}", waits.writes, waits.total_us, waits.longest_us);
+        field(text, name, about);
+    }
     field(text, "cache_bytes", stats.cache_bytes);
     field(text, "cache_hits", stats.cache_hits);
     field(text, "cache_misses", stats.cache_misses);

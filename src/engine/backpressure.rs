@@ -5,12 +5,14 @@
 //! |---|---|---|---|
 //! | tables in level 0 | [`L0_SOFT`] | [`L0_HARD`] | 0 to [`MAX_DELAY`] |
 //! | bytes that compaction owes | a part of the last level | twice that | 0 to [`MAX_DELAY`] |
-//! | sealed memtables | all but one of [`MAX_SEALED`] | all | waits for a flush, which bounds the memory |
+//! | the last memtable that may be filled | empty | full | 0 to [`MAX_DELAY`] |
+//! | sealed memtables | | [`MAX_SEALED`] | waits for a flush, which bounds the memory |
 //!
-//! The second sign bounds the space that a database takes while it is overwritten faster than it is compacted. Both follow
-//! from the version, so they are looked at when one comes into force, not at each write.
+//! The second sign bounds the space that a database takes while it is overwritten faster than it is compacted. The first
+//! two follow from the version, so they are looked at when one comes into force, not at each write. The third is there
+//! so that the fourth is hardly ever met.
 //!
-//! A delayed thread sleeps; it never holds a lock meanwhile.
+//! A delayed thread sleeps; it never holds a lock meanwhile. Short delays are added up until they are worth a sleep.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,7 +21,6 @@ use super::compaction::debt;
 use super::flush::MAX_SEALED;
 use super::options::Options;
 use super::shared::{Job, Shared};
-use super::stats::add;
 use super::version::{LEVELS, Version};
 use super::{Error, Result, Strategy};
 
@@ -31,6 +32,9 @@ pub(crate) const L0_HARD: usize = 36;
 
 /// The longest delay of one write by the ramp.
 pub(crate) const MAX_DELAY: Duration = Duration::from_millis(2);
+
+/// Delays are saved up to this: the kernel rounds a shorter sleep up to some 60 us, many times what was meant.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 
 /// Waiting for a flush is checked again at least this often, should the wait depend on something that tells nobody.
 const FLUSH_WAIT: Duration = Duration::from_millis(50);
@@ -73,18 +77,42 @@ impl Shared {
         if self.options.stepped {
             return Ok(());
         }
-        let delay = Duration::from_nanos(self.delay.load(Ordering::Relaxed));
-        if delay.is_zero() && self.state().sealed.len() < MAX_SEALED {
+        let (sealed, filled) = {
+            let state = self.state();
+            (state.sealed.len(), state.active.bytes() as f64 / self.options.memtable_bytes as f64)
+        };
+        let mut wait = Duration::from_nanos(self.delay.load(Ordering::Relaxed));
+        if sealed + 1 == MAX_SEALED {
+            wait = wait.max(delay(filled.min(1.0)));
+        }
+        if !wait.is_zero() {
+            self.sleep_off(wait);
+        }
+        if sealed < MAX_SEALED {
             return Ok(());
         }
         let started = Instant::now();
-        if !delay.is_zero() {
-            std::thread::sleep(delay);
-        }
         let result = self.wait_for_flush();
-        add(&self.counters.delayed_writes, 1);
-        add(&self.counters.delayed_us, started.elapsed().as_micros() as u64);
+        self.counters.flush_waits.add(started);
         result
+    }
+
+    /// Sleeps for a delay; or adds a short one to what all writers have saved up, and sleeps when that is enough.
+    fn sleep_off(&self, mut delay: Duration) {
+        if delay < SHORTEST_SLEEP {
+            let more = delay.as_nanos() as u64;
+            let saved = self.saved_delay.fetch_add(more, Ordering::Relaxed) + more;
+            if u128::from(saved) < SHORTEST_SLEEP.as_nanos() {
+                return;
+            }
+            // Nothing is left if another writer was quicker, who then sleeps for all.
+            delay = Duration::from_nanos(self.saved_delay.swap(0, Ordering::Relaxed)).min(MAX_DELAY);
+        }
+        if !delay.is_zero() {
+            let started = Instant::now();
+            std::thread::sleep(delay);
+            self.counters.delays.add(started);
+        }
     }
 
     /// Waits while as many memtables as may are waiting to be flushed: memory is bounded whatever the disk does. If it

@@ -22,6 +22,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -263,6 +264,10 @@ impl Shared {
     }
 
     pub(crate) fn wait_for_room(&self, writer: &mut MutexGuard<'_, Writer>) {
+        if writer.group.len() <= MAX_GROUP_BYTES {
+            return;
+        }
+        let started = Instant::now();
         while writer.group.len() > MAX_GROUP_BYTES && writer.check_open().is_ok() {
             if self.options.stepped {
                 MutexGuard::unlocked(writer, || self.sync_some());
@@ -271,6 +276,7 @@ impl Shared {
                 self.commit.room.wait(writer);
             }
         }
+        self.counters.log_waits.add(started);
     }
 
     /// Calls `waiter` once `seq` is durable or has failed; at once, on this thread, if it already is. If the log is

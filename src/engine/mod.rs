@@ -42,7 +42,7 @@ pub use db::Db;
 pub use error::{Error, Result};
 pub use options::{Clock, Compression, Durability, Entropy, Options};
 pub use snapshot::{Entry, Found, Range, Snapshot};
-pub use stats::{LevelStats, Stats};
+pub use stats::{LevelStats, Stats, Waits};
 pub(crate) use transact::{Outcome, Read};
 
 /// Keys are 1 byte to 64 KiB: they are kept in indexes, and a longer one is a value in the wrong place.

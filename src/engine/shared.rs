@@ -107,6 +107,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// How long each write waits for the tree, in nanoseconds.
     pub(super) delay: AtomicU64,
+    /// Short delays that nobody has slept off yet, in nanoseconds.
+    pub(super) saved_delay: AtomicU64,
     state: ArcSwap<State>,
     /// Held while the state is replaced.
     replacing: Mutex<()>,
@@ -170,6 +172,7 @@ impl Shared {
             cache,
             counters: Counters::default(),
             delay: AtomicU64::new(0),
+            saved_delay: AtomicU64::new(0),
             state: ArcSwap::from_pointee(state),
             replacing: Mutex::new(()),
             flush_work: Signal::default(),

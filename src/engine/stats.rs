@@ -1,6 +1,7 @@
 //! What the engine counts, and what it tells of itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::compaction::Why;
 use super::shared::Shared;
@@ -20,8 +21,43 @@ pub(crate) struct Counters {
     pub(crate) compaction_read_bytes: AtomicU64,
     /// By level: what flush (0) and compaction (the others) have written into it.
     pub(crate) written_bytes: [AtomicU64; LEVELS],
-    pub(crate) delayed_writes: AtomicU64,
-    pub(crate) delayed_us: AtomicU64,
+    pub(crate) delays: WaitCounter,
+    pub(crate) flush_waits: WaitCounter,
+    pub(crate) log_waits: WaitCounter,
+}
+
+/// Counts waits of one kind.
+#[derive(Debug, Default)]
+pub(crate) struct WaitCounter {
+    writes: AtomicU64,
+    total_us: AtomicU64,
+    longest_us: AtomicU64,
+}
+
+impl WaitCounter {
+    /// A write has waited since `started`.
+    pub(crate) fn add(&self, started: Instant) {
+        let us = started.elapsed().as_micros() as u64;
+        add(&self.writes, 1);
+        add(&self.total_us, us);
+        self.longest_us.fetch_max(us, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Waits {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Waits { writes: get(&self.writes), total_us: get(&self.total_us), longest_us: get(&self.longest_us) }
+    }
+}
+
+/// Writes that had to wait for one reason, and for how long, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waits {
+    /// How many writes.
+    pub writes: u64,
+    /// All of them together.
+    pub total_us: u64,
+    /// The one that waited longest.
+    pub longest_us: u64,
 }
 
 pub(crate) fn add(counter: &AtomicU64, by: u64) {
@@ -87,10 +123,12 @@ pub struct Stats {
     /// (deleted, overwritten and expired entries), `idle` (nothing else to do), `age` (a limit of
     /// [`super::Strategy::Fifo`]), `asked` ([`super::Db::compact`]).
     pub compaction_reasons: [(&'static str, u64); Why::ALL.len()],
-    /// Writes that were delayed because the tree was behind, and for how long in microseconds.
-    pub delayed_writes: u64,
-    /// See `delayed_writes`.
-    pub delayed_us: u64,
+    /// Writes that were slowed down because compaction was behind.
+    pub delays: Waits,
+    /// Writes that waited because all memtables were full and none was flushed yet.
+    pub flush_waits: Waits,
+    /// Writes that waited because the log's buffer was full and the disk had not taken it yet.
+    pub log_waits: Waits,
     /// Tables that reads have found to be damaged, and what the first such read of each said. What can be read of them is
     /// served; compaction leaves them alone.
     pub damage: Vec<String>,
@@ -146,8 +184,9 @@ impl Shared {
             moves: get(&self.counters.moves),
             drops: get(&self.counters.drops),
             compaction_reasons: Why::ALL.map(|why| (why.name(), get(&self.counters.reasons[why as usize]))),
-            delayed_writes: get(&self.counters.delayed_writes),
-            delayed_us: get(&self.counters.delayed_us),
+            delays: self.counters.delays.read(),
+            flush_waits: self.counters.flush_waits.read(),
+            log_waits: self.counters.log_waits.read(),
             damage: state.version.damage().map(str::to_owned).collect(),
             background_error: self.progress.lock().error().map(str::to_owned),
         }
