@@ -15,11 +15,14 @@ impl std::fmt::Display for TableId {
     }
 }
 
-/// What a version says about its key. Room is left for a range tombstone and a merge.
+/// What a version says about its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The key has this value, until `expires_at` (milliseconds since 1970) if given.
     Put { expires_at: Option<u64> },
+    /// As [`Kind::Put`], but the value is in a blob file: what stands in its place is a [`super::blob::Pointer`]. Only
+    /// tables have such entries, and only compaction sees them; a reader gets the value.
+    PutFar { expires_at: Option<u64> },
     /// The key was deleted; the value is empty.
     Tombstone,
 }

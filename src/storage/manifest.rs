@@ -12,10 +12,11 @@
 //!           | 6: u8 | number: u64 | len: u64            a log segment ends at this length, whatever follows
 //!           | 7: u8 | number: u64                       a log segment is no longer needed
 //!           | 8: u8 | seq: u64                          no sequence number up to here may be given out again
-//!           | 9: u8 | level: u8 | table | times         a table joins a level
+//!           | 9: u8 | level: u8 | table | times | blobs a table joins a level
 //! table    := number: u64 | size: u64 | entries: u64 | tombstones: u64 | older: u64
 //!           | first seq: u64 | last seq: u64 | earliest expiry: u64 (all ones: none) | smallest: bytes | largest: bytes
 //! times    := written: u64 (all ones: unknown) | expiring: u64 | quartile: u64{4}
+//! blobs    := count: varint | (blob file: u64 | its length: u64 | bytes that the table points to: u64){count}
 //! bytes    := length: varint | length bytes             // integers little-endian
 //! ```
 //!
@@ -24,6 +25,7 @@
 
 use std::sync::Arc;
 
+use super::blob::BlobUse;
 use super::current::current_naming;
 pub(crate) use super::current::{current, parse_current};
 use super::log::{LogId, LogReader, Piece, RECORD_HEADER_LEN, Record};
@@ -58,6 +60,15 @@ pub(crate) struct TableMeta {
     pub(crate) times: TableTimes,
     pub(crate) smallest: Slice,
     pub(crate) largest: Slice,
+    /// Blob files that it points into, each once.
+    pub(crate) blobs: Vec<BlobUse>,
+}
+
+impl TableMeta {
+    /// Bytes on disk that go with the table: its own, and what only it points to of blob files.
+    pub(crate) fn bytes_with_values(&self) -> u64 {
+        self.size + self.blobs.iter().map(|blob| blob.used_bytes).sum::<u64>()
+    }
 }
 
 /// When a table's entries were written and when they expire; all times are milliseconds since 1970.
@@ -121,6 +132,10 @@ fn encode(edit: &[Change], out: &mut Vec<u8>) {
                 bytes(out, &table.largest);
                 ints(out, &[table.times.written.unwrap_or(NO_TIME), table.times.expiring]);
                 ints(out, &table.times.quartiles);
+                varint::put(out, table.blobs.len() as u64);
+                for blob in &table.blobs {
+                    ints(out, &[blob.file.0, blob.file_bytes, blob.used_bytes]);
+                }
             }
             Change::DropTable { level, number } => {
                 out.extend_from_slice(&[4, *level]);
@@ -176,12 +191,18 @@ fn decode(data: &[u8]) -> Option<Edit> {
                     smallest: Slice::copy_from(cursor.prefixed()?),
                     largest: Slice::copy_from(cursor.prefixed()?),
                     times: TableTimes::default(),
+                    blobs: Vec::new(),
                 };
                 if tag == 9 {
                     table.times.written = Some(cursor.u64()?).filter(|&at| at != NO_TIME);
                     table.times.expiring = amount(&mut cursor)?;
                     for quartile in &mut table.times.quartiles {
                         *quartile = cursor.u64()?;
+                    }
+                    for _ in 0..cursor.varint()? {
+                        let file = number(&mut cursor)?;
+                        let (file_bytes, used_bytes) = (amount(&mut cursor)?, amount(&mut cursor)?);
+                        table.blobs.push(BlobUse { file, file_bytes, used_bytes });
                     }
                 }
                 Change::AddTable { level, table }
@@ -346,9 +367,11 @@ mod tests {
             times: TableTimes::default(),
             smallest: Slice::copy_from(b"a"),
             largest: Slice::copy_from(&[0xff; 300]),
+            blobs: Vec::new(),
         };
         let times = TableTimes { written: Some(50), expiring: 3, quartiles: [77, 80, 80, 99] };
-        let expiring = TableMeta { earliest_expiry: Some(77), times, ..table.clone() };
+        let blobs = vec![BlobUse { file: FileNumber(8), file_bytes: 9000, used_bytes: 4000 }];
+        let expiring = TableMeta { earliest_expiry: Some(77), times, blobs, ..table.clone() };
         vec![
             Change::NextFile(FileNumber(3)),
             Change::Flushed(SeqNo(14)),
@@ -378,7 +401,7 @@ mod tests {
         let mut bytes = Vec::new();
         encode(edit, &mut bytes);
         bytes[0] = 3;
-        bytes.truncate(bytes.len() - 6 * size_of::<u64>());
+        bytes.truncate(bytes.len() - 6 * size_of::<u64>() - 1);
         assert_eq!(decode(&bytes).as_deref(), Some(edit));
     }
 

@@ -1,15 +1,18 @@
 //! One file format per module: what the bytes are, who writes them, who reads them, and a dump for people. When files
 //! are written, renamed and removed is the engine's business.
 
+pub(crate) mod blob;
 mod cache;
 mod current;
 mod entry;
 mod error;
+mod frame;
 #[cfg(test)]
 pub(crate) mod golden;
 pub(crate) mod log;
 pub(crate) mod manifest;
 pub(crate) mod names;
+mod output;
 pub(crate) mod sstable;
 #[cfg(test)]
 mod testing;
@@ -22,7 +25,7 @@ pub(crate) use error::{Error, Result};
 
 pub(crate) use crate::codec::SeqNo;
 
-use crate::fs::Fs;
+use crate::fs::{File, Fs};
 
 /// Deletes a file that an attempt has begun, and that nothing refers to. If that fails too, a later start does it.
 pub(crate) fn give_up(fs: &dyn Fs, name: &str) {
@@ -52,5 +55,14 @@ pub(crate) fn read_into(fs: &dyn Fs, name: &str, bytes: &mut Vec<u8>) -> Result<
     bytes.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
     let read = file.read_at(bytes, 0).map_err(Error::io(name, "read"))?;
     bytes.truncate(read);
+    Ok(())
+}
+
+/// Fills `buffer` from `offset`. That the file ends before is damage: nobody asks for more than it was written with.
+fn read_exact(file: &dyn File, name: &str, buffer: &mut [u8], offset: u64) -> Result<()> {
+    let len = file.read_at(buffer, offset).map_err(Error::io(name, "read"))?;
+    if len < buffer.len() {
+        return Err(Error::corrupt(name, "file ends too early", offset + len as u64));
+    }
     Ok(())
 }

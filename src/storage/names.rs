@@ -7,6 +7,7 @@
 //! 000007.manifest    version edits
 //! 000012.wal         a log segment
 //! 000013.sst         a table
+//! 000014.blob        large values of tables
 //! ```
 
 use std::fmt;
@@ -29,6 +30,7 @@ pub(crate) enum FileName {
     Manifest(FileNumber),
     Wal(FileNumber),
     Table(FileNumber),
+    Blob(FileNumber),
 }
 
 impl FileName {
@@ -48,6 +50,7 @@ impl FileName {
             "manifest" => FileName::Manifest(number),
             "wal" => FileName::Wal(number),
             "sst" => FileName::Table(number),
+            "blob" => FileName::Blob(number),
             _ => return None,
         };
         // `+7.wal` or `7.wal` parse as numbers but are nobody's names.
@@ -57,7 +60,10 @@ impl FileName {
     pub(crate) fn number(self) -> Option<FileNumber> {
         match self {
             FileName::Current | FileName::CurrentTemp => None,
-            FileName::Manifest(number) | FileName::Wal(number) | FileName::Table(number) => Some(number),
+            FileName::Manifest(number)
+            | FileName::Wal(number)
+            | FileName::Table(number)
+            | FileName::Blob(number) => Some(number),
         }
     }
 }
@@ -70,6 +76,7 @@ impl fmt::Display for FileName {
             FileName::Manifest(number) => write!(f, "{:06}.manifest", number.0),
             FileName::Wal(number) => write!(f, "{:06}.wal", number.0),
             FileName::Table(number) => write!(f, "{:06}.sst", number.0),
+            FileName::Blob(number) => write!(f, "{:06}.blob", number.0),
         }
     }
 }
@@ -80,7 +87,7 @@ mod tests {
 
     #[test]
     fn only_names_that_chronos_writes_are_its_own() {
-        for name in ["CURRENT", "CURRENT.tmp", "000001.wal", "1234567.sst", "000003.manifest"] {
+        for name in ["CURRENT", "CURRENT.tmp", "000001.wal", "1234567.sst", "000003.manifest", "000014.blob"] {
             assert_eq!(FileName::parse(name).unwrap().to_string(), name);
         }
         for name in [

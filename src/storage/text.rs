@@ -1,6 +1,7 @@
 //! Keys and values as text, for people: what is not printable ASCII is escaped.
 
 use super::Kind;
+use super::blob::Pointer;
 
 /// Longer ones are cut.
 const SHOWN_BYTES: usize = 40;
@@ -27,6 +28,11 @@ pub(crate) fn shown_kind(kind: Kind, value: &[u8]) -> String {
     match kind {
         Kind::Put { expires_at: None } => format!(" = \"{}\"", shown(value)),
         Kind::Put { expires_at: Some(at) } => format!(" = \"{}\" until {at}", shown(value)),
+        Kind::PutFar { expires_at } => {
+            let place = Pointer::decode(value).map_or("an unreadable pointer".to_owned(), |pointer| pointer.to_string());
+            let until = expires_at.map_or(String::new(), |at| format!(" until {at}"));
+            format!(" = {place}{until}")
+        }
         Kind::Tombstone => " deleted".to_owned(),
     }
 }

@@ -8,6 +8,7 @@
 //! entry    := shared: varint | suffix_len: varint | value_len: varint | kind: u8 | seq: varint
 //!             | [expires: u64] | suffix: [u8; suffix_len] | value: [u8; value_len]
 //! kind     := 1 put | 2 put that expires: `expires` follows, milliseconds since 1970 | 3 tombstone
+//!           | 6 as 1, 7 as 2, but the value is in a blob file: a `pointer` stands in its place
 //! ```
 //!
 //! An entry's key is the first `shared` bytes of the key before it, then `suffix`. `shared` is *all* that the two have
@@ -34,6 +35,8 @@ use crate::storage::{Kind, Version};
 pub(super) const PUT: u8 = 1;
 pub(super) const PUT_EXPIRING: u8 = 2;
 pub(super) const TOMBSTONE: u8 = 3;
+pub(super) const PUT_FAR: u8 = 6;
+pub(super) const PUT_FAR_EXPIRING: u8 = 7;
 
 /// What stands before the tags.
 pub(super) const COUNT_BYTES: usize = size_of::<u32>() + size_of::<u8>();
@@ -277,6 +280,8 @@ impl Entry {
         let kind = match kind {
             PUT => Kind::Put { expires_at: None },
             PUT_EXPIRING => Kind::Put { expires_at: Some(cursor.u64()?) },
+            PUT_FAR => Kind::PutFar { expires_at: None },
+            PUT_FAR_EXPIRING => Kind::PutFar { expires_at: Some(cursor.u64()?) },
             TOMBSTONE => Kind::Tombstone,
             _ => return None,
         };

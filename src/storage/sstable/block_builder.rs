@@ -1,6 +1,6 @@
 //! Builds a data block, entry by entry; the layout is described at [`super::block`].
 
-use super::block::{COUNT_BYTES, MAX_INTERVAL, PUT, PUT_EXPIRING, RESTART_BYTES, TOMBSTONE};
+use super::block::{COUNT_BYTES, MAX_INTERVAL, PUT, PUT_EXPIRING, PUT_FAR, PUT_FAR_EXPIRING, RESTART_BYTES, TOMBSTONE};
 use crate::codec::hash::KeyHash;
 use crate::codec::{SeqNo, varint};
 use crate::storage::Kind;
@@ -58,6 +58,8 @@ impl BlockBuilder {
         let (code, expires) = match kind {
             Kind::Put { expires_at: None } => (PUT, None),
             Kind::Put { expires_at } => (PUT_EXPIRING, expires_at),
+            Kind::PutFar { expires_at: None } => (PUT_FAR, None),
+            Kind::PutFar { expires_at } => (PUT_FAR_EXPIRING, expires_at),
             Kind::Tombstone => (TOMBSTONE, None),
         };
         let out = &mut self.bytes;

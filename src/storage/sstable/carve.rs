@@ -7,7 +7,7 @@
 
 use crc32fast::Hasher;
 
-use super::frame::{Handle, TRAILER_BYTES};
+use crate::storage::frame::{Handle, TRAILER_BYTES};
 use super::salvage::Place;
 use crate::storage::TableId;
 

@@ -22,7 +22,7 @@
 use super::Malformed;
 use super::cut::Cut;
 use super::footer::HEADER_BYTES;
-use super::frame::{Handle, TRAILER_BYTES};
+use crate::storage::frame::{Handle, TRAILER_BYTES};
 use crate::codec::cursor::Cursor;
 use crate::codec::{SeqNo, varint};
 

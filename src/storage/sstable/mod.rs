@@ -9,7 +9,7 @@
 //!
 //! The parts tile the file: each starts where the one before ends, so every byte is accounted for, and every byte is
 //! either covered by a checksum or known exactly beforehand (the header). Each part between header and footer is a
-//! stored block ([`frame`]) whose checksum covers its table and its place, so that a good block in the wrong place is
+//! stored block ([`super::frame`]) whose checksum covers its table and its place, so that a good block in the wrong place is
 //! noticed as surely as a bad one.
 //!
 //! A point read asks the [`filter`] ("surely not here"), then the [`index`] for the only data block that can hold the
@@ -24,12 +24,10 @@ mod cut;
 mod dump;
 mod filter;
 mod footer;
-mod frame;
 mod index;
 mod iter;
 mod many;
 mod options;
-mod output;
 mod properties;
 mod reader;
 mod salvage;
@@ -53,6 +51,4 @@ pub(crate) use writer::{TableMeta, TableWriter};
 #[cfg(test)]
 pub(crate) use block_builder::one_entry_block;
 
-/// Bytes passed their checksum, or have none, and still make no sense. Whoever knows the file makes an error of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Malformed(&'static str);
+use crate::storage::frame::{self, Malformed};

@@ -28,7 +28,7 @@ pub(crate) struct Properties {
     pub(crate) largest_seq: SeqNo,
     /// All user keys together, before prefixes are shared.
     pub(crate) key_bytes: u64,
-    /// All values together, before compression.
+    /// All values together, before compression; of those in blob files only the pointers.
     pub(crate) value_bytes: u64,
     pub(crate) data_blocks: u64,
     /// All data blocks together, as stored.
@@ -49,8 +49,8 @@ impl Properties {
         self.key_bytes += key.len() as u64;
         self.value_bytes += value.len() as u64;
         match kind {
-            Kind::Put { expires_at: None } => {}
-            Kind::Put { expires_at: Some(at) } => {
+            Kind::Put { expires_at: None } | Kind::PutFar { expires_at: None } => {}
+            Kind::Put { expires_at: Some(at) } | Kind::PutFar { expires_at: Some(at) } => {
                 self.earliest_expiry = if self.expiring == 0 { at } else { self.earliest_expiry.min(at) };
                 self.expiring += 1;
             }

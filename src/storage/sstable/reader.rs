@@ -7,7 +7,7 @@ use super::Malformed;
 use super::block::Block;
 use super::filter::Filter;
 use super::footer::{self, FOOTER_BYTES, Footer, HEADER_BYTES};
-use super::frame::{self, Handle};
+use crate::storage::frame::{self, Handle};
 use super::index::Index;
 use super::iter::{Backward, Forward};
 use super::properties::Properties;
@@ -15,7 +15,7 @@ use crate::codec::hash::KeyHash;
 use crate::codec::{SeqNo, Slice};
 use crate::fs::File;
 use crate::storage::cache::{Peek, Slots};
-use crate::storage::{BlockCache, Error, Result, TableId, Version};
+use crate::storage::{BlockCache, Error, Result, TableId, Version, read_exact};
 
 /// An open table. Filter, index and properties are in memory; data blocks come from the cache or the file.
 pub(crate) struct Table {
@@ -151,13 +151,4 @@ impl Table {
     pub(super) fn corrupt(&self, Malformed(what): Malformed, n: usize) -> Error {
         Error::corrupt(&self.name, what, self.index.handle(n).offset)
     }
-}
-
-/// Fills `buffer` from `offset`. That the file ends before is damage: nobody asks for more than it was written with.
-pub(super) fn read_exact(file: &dyn File, name: &str, buffer: &mut [u8], offset: u64) -> Result<()> {
-    let len = file.read_at(buffer, offset).map_err(Error::io(name, "read table"))?;
-    if len < buffer.len() {
-        return Err(Error::corrupt(name, "file ends too early", offset + len as u64));
-    }
-    Ok(())
 }

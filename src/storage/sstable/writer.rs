@@ -8,13 +8,13 @@ use std::sync::Arc;
 use super::block::common_prefix;
 use super::block_builder::{BlockBuilder, ENTRY_OVERHEAD};
 use super::filter::Filter;
-use super::footer::{FOOTER_BYTES, Footer};
-use super::output::Output;
+use super::footer::{self, FOOTER_BYTES, Footer};
 use super::properties::Properties;
 use super::{Compression, TableOptions, index};
 use crate::codec::SeqNo;
 use crate::codec::hash::KeyHash;
 use crate::fs::File;
+use crate::storage::output::Output;
 use crate::storage::{Error, Kind, Result, TableId};
 
 /// The most that key and value of one entry take together. Block lengths are `u32`, and an entry's block holds no
@@ -51,7 +51,7 @@ impl TableWriter {
     /// Begins a table in an empty file; `name` is for messages.
     pub(crate) fn new(file: Arc<dyn File>, name: &str, table: TableId, options: TableOptions) -> TableWriter {
         TableWriter {
-            output: Output::new(file, name.to_owned(), table, options.sync_every),
+            output: Output::new(file, name.to_owned(), table, options.sync_every, &footer::header(table)),
             table,
             options,
             block: BlockBuilder::default(),

@@ -1,11 +1,11 @@
-//! The file of a table being written: stored blocks appended in large chunks, synced every so often.
+//! A file of stored blocks being written: they are stored blocks appended in large chunks, synced every so often.
 
 use std::sync::Arc;
 
 use super::frame::{self, Compressor, Handle, TRAILER_BYTES};
-use super::{Compression, footer};
+use super::sstable::Compression;
+use super::{Error, Result, TableId};
 use crate::fs::File;
-use crate::storage::{Error, Result, TableId};
 
 /// Bytes are gathered until there are this many: large enough that the cost of a write call is small beside copying
 /// its bytes, small enough to stay in the processor's cache.
@@ -26,10 +26,10 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Starts the file with its header.
-    pub(super) fn new(file: Arc<dyn File>, name: String, table: TableId, sync_every: u64) -> Output {
+    /// Starts the file with its header. `table` is the number of the file, whatever it is.
+    pub(super) fn new(file: Arc<dyn File>, name: String, table: TableId, sync_every: u64, header: &[u8]) -> Output {
         let mut pending = Vec::with_capacity(2 * CHUNK_BYTES);
-        pending.extend_from_slice(&footer::header(table));
+        pending.extend_from_slice(header);
         let compressor = Compressor::new();
         Output { file, name, table, pending, written: 0, synced: 0, sync_every, compressor, failed: false }
     }
@@ -45,7 +45,17 @@ impl Output {
 
     /// Appends `content` as a stored block.
     pub(super) fn block(&mut self, content: &[u8], compression: Compression) -> Result<Handle> {
-        let offset = self.position();
+        self.append(content, compression, false)
+    }
+
+    /// Appends `content` as a stored block with its length in front.
+    pub(super) fn block_behind_its_length(&mut self, content: &[u8], compression: Compression) -> Result<Handle> {
+        self.append(content, compression, true)
+    }
+
+    fn append(&mut self, content: &[u8], compression: Compression, with_length: bool) -> Result<Handle> {
+        let prefix_bytes = if with_length { size_of::<u32>() } else { 0 };
+        let offset = self.position() + prefix_bytes as u64;
         let packed = match compression {
             Compression::None => None,
             Compression::Lz4 => self.compressor.compress(content),
@@ -56,6 +66,7 @@ impl Output {
         };
         let length = u32::try_from(bytes.len() + TRAILER_BYTES).expect("the writer keeps blocks below 4 GiB");
         let trailer = frame::trailer(self.table, offset, bytes, compression);
+        self.pending.extend_from_slice(&length.to_le_bytes()[..prefix_bytes]);
         if bytes.len() < CHUNK_BYTES {
             self.pending.extend_from_slice(bytes);
         } else {
@@ -92,11 +103,11 @@ impl Output {
     }
 
     fn write(file: &dyn File, name: &str, failed: &mut bool, bytes: &[u8], offset: u64) -> Result<()> {
-        Output::once(failed, name, "write table", || file.write_at(bytes, offset))
+        Output::once(failed, name, "write", || file.write_at(bytes, offset))
     }
 
     fn sync(&mut self) -> Result<()> {
-        Output::once(&mut self.failed, &self.name, "sync table", || self.file.sync())?;
+        Output::once(&mut self.failed, &self.name, "sync", || self.file.sync())?;
         self.synced = self.written;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A stored block: how any part of a table lies in the file, with its checksum and maybe compressed.
+//! A stored block: how any part of a table, and any value of a blob file, lies in the file, with its checksum and maybe compressed.
 //!
 //! ```text
 //! stored      := bytes | compression: u8 | crc: u32                           // little-endian
@@ -12,10 +12,10 @@
 
 use lz4_flex::block::{CompressTable, compress_into, compress_into_with_table, get_maximum_output_size};
 
-use super::{Compression, Malformed};
+use super::TableId;
+use super::sstable::Compression;
 use crate::codec::Slice;
 use crate::codec::crc::crc32;
-use crate::storage::TableId;
 
 const NONE: u8 = 0;
 const LZ4: u8 = 1;
@@ -37,6 +37,10 @@ const COMPRESS_AT_MOST: usize = 64 << 20;
 
 /// An allocation above this is given back after use.
 const KEEP_BYTES: usize = 1 << 20;
+
+/// Bytes passed their checksum, or have none, and still make no sense. Whoever knows the file makes an error of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed(pub(super) &'static str);
 
 /// Where a stored block is: `length` counts all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
