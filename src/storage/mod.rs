@@ -3,8 +3,10 @@
 
 mod cache;
 mod current;
+mod end;
 mod entry;
 mod error;
+mod fragments;
 #[cfg(test)]
 pub(crate) mod golden;
 pub(crate) mod log;
@@ -17,8 +19,10 @@ pub(crate) mod text;
 pub(crate) mod wal;
 
 pub(crate) use cache::BlockCache;
+pub(crate) use end::End;
 pub(crate) use entry::{Kind, TableId, Version};
 pub(crate) use error::{Error, Result};
+pub(crate) use fragments::{Edge, Fragment, Fragments, Span};
 
 pub(crate) use crate::codec::SeqNo;
 
