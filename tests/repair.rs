@@ -44,6 +44,8 @@ impl Oracle {
             let (key, value) = match change {
                 Change::Put(key, value) => (key, Some(value.clone())),
                 Change::PutExpired(key, _) | Change::Delete(key) => (key, None),
+                // Every key had no value at first, and may have none again.
+                Change::DeleteRange(..) => continue,
             };
             values.entry(key.clone()).or_insert_with(|| BTreeSet::from([None])).insert(value);
         }

@@ -13,9 +13,9 @@ use crate::storage::log::Piece;
 use crate::storage::manifest::{self, Change};
 use crate::storage::names::FileName;
 use crate::storage::sstable::{self, Parts};
-use crate::storage::text::{shown, shown_kind};
+use crate::storage::text::{shown, shown_deleted, shown_kind};
 use crate::storage::wal::{Group, SegmentReader};
-use crate::storage::{Kind, TableId, read_whole};
+use crate::storage::{End, Kind, TableId, read_whole};
 
 /// Writes the file at `path`, whose kind its name tells; of a table, with `entries`, every entry.
 ///
@@ -113,6 +113,10 @@ fn dump_group(group: Group<'_>, out: &mut dyn Write) -> io::Result<()> {
         let (key, text) = match op {
             Op::Put { key, value, expires_at } => (key, shown_kind(Kind::Put { expires_at }, value)),
             Op::Delete { key } => (key, shown_kind(Kind::Tombstone, b"")),
+            Op::DeleteRange { start, end } => {
+                writeln!(out, "  {} deleted: {}", position.first.0 + n as u64, shown_deleted(start, end))?;
+                continue;
+            }
         };
         writeln!(out, "  {} \"{}\"{text}", position.first.0 + n as u64, key.escape_ascii())?;
     }
@@ -129,7 +133,7 @@ fn dump_change(change: &Change, out: &mut dyn Write) -> io::Result<()> {
         Change::LastSeq(seq) => writeln!(out, "  no number up to {seq} is given out again"),
         Change::AddTable { level, table } => writeln!(
             out,
-            "  + level {level}: {}, {} bytes, {} entries, {} tombstones, sequence numbers {} .. {}, \"{}\" .. \"{}\"",
+            "  + level {level}: {}, {} bytes, {} entries, {} tombstones, sequence numbers {} .. {}, \"{}\" .. \"{}\"{}",
             FileName::Table(table.number),
             table.size,
             table.entries,
@@ -137,7 +141,13 @@ fn dump_change(change: &Change, out: &mut dyn Write) -> io::Result<()> {
             table.first_seq,
             table.last_seq,
             shown(&table.smallest),
-            shown(&table.largest)
+            shown(table.largest.key().map_or(&[], |key| key)),
+            match (&table.largest, table.range_tombstones) {
+                (_, 0) => String::new(),
+                (End::With(_), count) => format!(", {count} range tombstones"),
+                (End::Before(_), count) => format!(" (not included), {count} range tombstones"),
+                (End::Never, count) => format!(" (without end), {count} range tombstones"),
+            }
         ),
         Change::DropTable { level, number } => writeln!(out, "  - level {level}: {}", FileName::Table(*number)),
         Change::AddSegment { number, prepared } => {

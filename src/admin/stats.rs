@@ -27,7 +27,7 @@ pub fn stats(directory: &Directory, out: &mut dyn Write) -> Result<Health> {
     for problem in &problems {
         writeln!(out, "DAMAGED: {problem}")?;
     }
-    writeln!(out, "level  files         bytes      entries  tombstones  older versions  keys")?;
+    writeln!(out, "level  files         bytes      entries  tombstones  range tombstones  older versions  keys")?;
     let levels = inventory.levels();
     for (level, tables) in levels.iter().enumerate().filter(|(_, tables)| !tables.is_empty()) {
         row(&level.to_string(), tables, out)?;
@@ -57,14 +57,15 @@ fn row(name: &str, tables: &[&TableMeta], out: &mut dyn Write) -> std::io::Resul
     let sum = |of: fn(&TableMeta) -> u64| tables.iter().map(|table| of(table)).sum::<u64>();
     let smallest = tables.iter().map(|table| &table.smallest).min();
     let largest = tables.iter().map(|table| &table.largest).max();
-    let keys = smallest.zip(largest).map(|(from, to)| format!("\"{}\" .. \"{}\"", shown(from), shown(to)));
+    let keys = smallest.zip(largest).map(|(from, to)| format!("\"{}\" .. \"{}\"", shown(from), shown(to.key().map_or(&[], |key| key))));
     writeln!(
         out,
-        "{name:>5}  {:>5}  {:>12}  {:>11}  {:>10}  {:>14}  {}",
+        "{name:>5}  {:>5}  {:>12}  {:>11}  {:>10}  {:>16}  {:>14}  {}",
         tables.len(),
         sum(|table| table.size),
         sum(|table| table.entries),
         sum(|table| table.tombstones),
+        sum(|table| table.range_tombstones),
         sum(|table| table.older),
         keys.unwrap_or_default()
     )

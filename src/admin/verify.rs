@@ -14,7 +14,7 @@ use crate::engine::{Error, Options};
 use crate::storage::log::Piece;
 use crate::storage::manifest::TableMeta;
 use crate::storage::names::{FileName, FileNumber};
-use crate::storage::sstable::{Parts, Properties, check};
+use crate::storage::sstable::{Bounds, Parts, Properties, check};
 use crate::storage::wal::SegmentReader;
 use crate::storage::{BlockCache, TableId, read_whole};
 
@@ -106,7 +106,10 @@ fn table(
     problems.extend(checked.problems);
     // Of a damaged table the counts would differ for that alone.
     let told = if problems.is_empty() { Some(&checked.counted) } else { parts.properties.as_ref() };
-    problems.extend(told.and_then(|properties| disagreement(meta, properties, parts.bytes())));
+    problems.extend(told.and_then(|properties| {
+        let bounds = parts.ranges.as_ref().map(|ranges| Bounds::of(properties, ranges));
+        disagreement(meta, properties, bounds.as_ref(), parts.bytes())
+    }));
     let counted = &checked.counted;
     let what =
         format!("level {level}, {} blocks, {} entries, {} bytes", counted.data_blocks, counted.entries, parts.bytes());
@@ -120,12 +123,13 @@ fn is_gone(directory: &Directory, number: FileNumber) -> Result<bool> {
 }
 
 /// In what a table is not as the manifest says.
-fn disagreement(meta: &TableMeta, found: &Properties, bytes: u64) -> Option<String> {
+fn disagreement(meta: &TableMeta, found: &Properties, bounds: Option<&Bounds>, bytes: u64) -> Option<String> {
     let expiry = (found.expiring > 0).then_some(found.earliest_expiry);
     let counts = [
         ("bytes", meta.size, bytes),
         ("entries", meta.entries, found.entries),
         ("tombstones", meta.tombstones, found.tombstones),
+        ("range tombstones", meta.range_tombstones, found.range_tombstones),
         ("older versions", meta.older, found.older_versions),
         ("as first sequence number", meta.first_seq.0, found.smallest_seq.0),
         ("as last sequence number", meta.last_seq.0, found.largest_seq.0),
@@ -133,7 +137,7 @@ fn disagreement(meta: &TableMeta, found: &Properties, bytes: u64) -> Option<Stri
     ];
     let count = counts.into_iter().find(|(_, said, is)| said != is);
     let differing = count.map(|(what, said, is)| format!("{said} {what}, but it has {is}"));
-    let keys = *meta.smallest != *found.smallest_key || *meta.largest != *found.largest_key;
+    let keys = bounds.is_some_and(|bounds| meta.smallest != bounds.smallest || meta.largest != bounds.largest);
     let differing = differing.or_else(|| keys.then(|| "another key range than it has".to_owned()))?;
     Some(format!("{}: the manifest says {differing}", FileName::Table(meta.number)))
 }

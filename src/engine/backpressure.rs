@@ -158,7 +158,8 @@ mod tests {
             earliest_expiry: None,
             times: TableTimes::default(),
             smallest: Slice::copy_from(&number.to_be_bytes()),
-            largest: Slice::copy_from(&number.to_be_bytes()),
+            range_tombstones: 0,
+            largest: crate::storage::End::With(Slice::copy_from(&number.to_be_bytes())),
         };
         (0..tables).map(|number| Change::AddTable { level, table: table(number) }).collect()
     }

@@ -7,6 +7,8 @@
 //! op    := 1: u8 | key: bytes | value: bytes                      put
 //!        | 2: u8 | key: bytes | expires: u64 | value: bytes       put that expires, milliseconds since 1970
 //!        | 3: u8 | key: bytes                                     delete
+//!        | 4: u8 | start: bytes | end: bytes                      delete all keys from start to before end
+//!        | 5: u8 | start: bytes                                   delete all keys from start on
 //! bytes := length: varint | length bytes                          // integers little-endian
 //! ```
 
@@ -16,12 +18,16 @@ use crate::codec::varint;
 const PUT: u8 = 1;
 const PUT_EXPIRING: u8 = 2;
 const DELETE: u8 = 3;
+const DELETE_RANGE: u8 = 4;
+const DELETE_FROM: u8 = 5;
 
 /// Changes to be written together.
 #[derive(Clone, Debug, Default)]
 pub struct WriteBatch {
     bytes: Vec<u8>,
     count: u64,
+    /// How many of them delete ranges.
+    ranges: u64,
 }
 
 /// One change of a batch.
@@ -29,6 +35,8 @@ pub struct WriteBatch {
 pub(crate) enum Op<'a> {
     Put { key: &'a [u8], value: &'a [u8], expires_at: Option<u64> },
     Delete { key: &'a [u8] },
+    /// Without an end: to the last key.
+    DeleteRange { start: &'a [u8], end: Option<&'a [u8]> },
 }
 
 impl WriteBatch {
@@ -55,6 +63,38 @@ impl WriteBatch {
         self.op(DELETE, key);
     }
 
+    /// Removes every key from `start` to before `end` (`None`: to the last key) that was put before, in this batch or
+    /// earlier. However many there are, that takes one change. An empty range, whose ends are equal, is no change; one
+    /// whose end lies below its start is refused when the batch is written.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), chronos::Error> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = chronos::Options::new().open(dir.path())?;
+    /// for key in ["log:2023", "log:2024", "user:101"] {
+    ///     db.put(key.as_bytes(), b"1")?;
+    /// }
+    /// let mut batch = chronos::WriteBatch::new();
+    /// batch.delete_range(b"log:", Some(b"log;"));
+    /// batch.put(b"log:2025", b"2");
+    /// db.write(&batch)?;
+    /// let keys: Vec<_> = db.range::<&[u8]>(..).map(|entry| entry.map(|e| e.key)).collect::<Result<_, _>>()?;
+    /// assert_eq!(keys, [b"log:2025"[..].to_vec().into(), b"user:101"[..].to_vec().into()]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn delete_range(&mut self, start: &[u8], end: Option<&[u8]>) {
+        match end {
+            Some(end) if end == start => return,
+            None => self.op(DELETE_FROM, start),
+            Some(end) => {
+                self.op(DELETE_RANGE, start);
+                self.prefixed(end);
+            }
+        }
+        self.ranges += 1;
+    }
+
     /// How many changes.
     pub fn len(&self) -> u64 {
         self.count
@@ -69,6 +109,7 @@ impl WriteBatch {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.count = 0;
+        self.ranges = 0;
     }
 
     fn op(&mut self, kind: u8, key: &[u8]) {
@@ -80,6 +121,11 @@ impl WriteBatch {
     fn prefixed(&mut self, bytes: &[u8]) {
         varint::put(&mut self.bytes, bytes.len() as u64);
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Whether it deletes ranges.
+    pub(crate) fn has_ranges(&self) -> bool {
+        self.ranges > 0
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -117,6 +163,8 @@ impl<'a> Ops<'a> {
                 Some(Op::Put { key, value: cursor.prefixed()?, expires_at })
             }
             DELETE => Some(Op::Delete { key }),
+            DELETE_RANGE => Some(Op::DeleteRange { start: key, end: Some(cursor.prefixed()?) }),
+            DELETE_FROM => Some(Op::DeleteRange { start: key, end: None }),
             _ => None,
         }
     }
@@ -143,6 +191,9 @@ mod tests {
         batch.put(b"a", b"1");
         batch.put_expiring(b"b", b"", 77);
         batch.delete(b"c");
+        batch.delete_range(b"c", Some(b"c"));
+        batch.delete_range(b"", None);
+        batch.delete_range(b"d", Some(b"e"));
         let ops: Vec<Op<'_>> = batch.ops().collect();
         assert_eq!(
             ops,
@@ -150,12 +201,14 @@ mod tests {
                 Op::Put { key: b"a", value: b"1", expires_at: None },
                 Op::Put { key: b"b", value: b"", expires_at: Some(77) },
                 Op::Delete { key: b"c" },
+                Op::DeleteRange { start: b"", end: None },
+                Op::DeleteRange { start: b"d", end: Some(b"e") },
             ]
         );
         for cut in 0..batch.bytes().len() {
             let mut ops = Ops::new(&batch.bytes()[..cut]);
             let whole = ops.by_ref().count();
-            assert!(whole < 3);
+            assert!(whole < 5);
             assert!(cut == 0 || whole > 0 || !ops.rest().is_empty());
         }
     }

@@ -242,6 +242,9 @@ impl Shared {
         if !self.waits_for_sync() && !self.commit.log_awake.swap(true, Ordering::SeqCst) {
             self.commit.log_work.notify();
         }
+        if batch.has_ranges() && self.deletes_tables(batch) {
+            self.flush_work.notify();
+        }
         if writer.active.bytes() >= self.options.memtable_bytes {
             self.seal(writer, None);
         }
@@ -394,6 +397,10 @@ pub(crate) fn check(batch: &WriteBatch) -> Result<()> {
         let (key, value): (&[u8], &[u8]) = match op {
             Op::Put { key, value, .. } => (key, value),
             Op::Delete { key } => (key, b""),
+            Op::DeleteRange { start, end } => {
+                check_range(start, end)?;
+                continue;
+            }
         };
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             let what = format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one has {}", key.len());
@@ -403,6 +410,19 @@ pub(crate) fn check(batch: &WriteBatch) -> Result<()> {
             let what = format!("a value has at most {MAX_VALUE_BYTES} bytes, this one has {}", value.len());
             return Err(Error::InvalidArgument(what));
         }
+    }
+    Ok(())
+}
+
+/// A range may begin in front of every key. One without keys is left out of a batch from the start.
+fn check_range(start: &[u8], end: Option<&[u8]>) -> Result<()> {
+    let longest = start.len().max(end.map_or(0, <[u8]>::len));
+    if longest > MAX_KEY_BYTES {
+        let what = format!("the ends of a range have at most {MAX_KEY_BYTES} bytes, this one has {longest}");
+        return Err(Error::InvalidArgument(what));
+    }
+    if end.is_some_and(|end| end < start) {
+        return Err(Error::InvalidArgument("a range ends before it starts".to_owned()));
     }
     Ok(())
 }

@@ -138,6 +138,30 @@ impl Db {
         self.write(&batch)
     }
 
+    /// Removes every key from `start` to before `end` (`None`: to the last key), however many there are, as one change;
+    /// returns when it is as durable as the options say. Equal ends are an empty range: nothing is deleted.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), chronos::Error> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = chronos::Options::new().open(dir.path())?;
+    /// db.put(b"log:2023", b"Venom")?;
+    /// db.put(b"user:101", b"Carnage")?;
+    /// db.delete_range(b"log:", Some(b"log;"))?;
+    /// assert!(db.get(b"log:2023")?.is_none() && db.get(b"user:101")?.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if `end` lies below `start`, or one of them is longer than a key can be.
+    pub fn delete_range(&self, start: &[u8], end: Option<&[u8]>) -> Result<SeqNo> {
+        let mut batch = WriteBatch::new();
+        batch.delete_range(start, end);
+        self.write(&batch)
+    }
+
     /// Writes a batch, whole or not at all; returns when it is as durable as the options say.
     ///
     /// # Errors
@@ -271,11 +295,6 @@ impl Db {
         decide: impl FnMut(&[Option<Found>], &mut WriteBatch) -> T,
     ) -> Result<Outcome<T>> {
         self.shared().transact(keys, decide)
-    }
-
-    /// Removes every key of each `start..end` (end `None`: to the last key), all atomically. Does not wait for the log.
-    pub(crate) fn delete_ranges(&self, ranges: &[(&[u8], Option<&[u8]>)]) -> Result<SeqNo> {
-        self.shared().delete_ranges(ranges)
     }
 
     /// Whether `seq` and all before it are durable, and were not taken back: a reply that depends on it may go out.

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::output::{Keep, TableOutput};
+use super::range_tombstones::{Cursor, readable};
 use super::shared::{Job, Shared, State};
-use super::{Error, Result};
+use super::batch::{Op, WriteBatch};
+use super::{Error, Result, SeqNo};
+use crate::storage::End;
 use crate::storage::manifest::Change;
 
 /// Memtables that may wait to be flushed before writers wait for one of them.
@@ -19,6 +22,9 @@ impl Shared {
     /// Flushes the oldest sealed memtable if there is one that may be. Whether it did.
     pub(crate) fn flush_oldest(&self) -> Result<bool> {
         let _turn = self.flushing.lock();
+        if self.state().sealed.is_empty() {
+            self.seal_to_free_space();
+        }
         let state = self.state();
         let Some(oldest) = state.sealed.first().filter(|oldest| oldest.last_seq <= self.commit.durable()) else {
             return Ok(false);
@@ -27,7 +33,9 @@ impl Shared {
         let now = self.options.clock.now();
         let mut keep = Keep::new(&self.retention, now);
         // The whole memtable goes into one table: the tables of level 0 are told apart by their positions.
-        let mut output = TableOutput::new(self, u64::MAX, Some(now));
+        let ranges = readable(oldest.memtable.ranges(), keep.floor());
+        let mut deleted = Cursor::new(&ranges, keep.floor());
+        let mut output = TableOutput::new(self, u64::MAX, Some(now), ranges.clone());
         let mut last_key: Vec<u8> = Vec::new();
         oldest.memtable.for_each(|key, seq, kind, value| {
             if *key != *last_key {
@@ -35,7 +43,7 @@ impl Shared {
                 last_key.extend_from_slice(key);
                 keep.next_key();
             }
-            match keep.version(seq, kind, || false) {
+            match keep.version(seq, kind, deleted.at(key), || false) {
                 Some(kind) => output.add(key, seq, kind, value_of(kind, value)),
                 None => Ok(()),
             }
@@ -63,6 +71,36 @@ impl Shared {
         info!(bytes, seq = oldest.last_seq.0, took = ?started.elapsed(), "memtable flushed");
         self.compaction_work.notify();
         Ok(true)
+    }
+
+    /// Whether a range that the batch deletes has all of a table in it: flushing that may give space back.
+    pub(crate) fn deletes_tables(&self, batch: &WriteBatch) -> bool {
+        let state = self.state();
+        batch.ops().any(|op| match op {
+            Op::DeleteRange { start, end } => state.version.has_table_within(start, &End::before(end)),
+            Op::Put { .. } | Op::Delete { .. } => false,
+        })
+    }
+
+    /// Hands the active memtable over to be flushed if its range tombstones cover tables that together are larger than it:
+    /// once they are in a table, compaction drops those. Nobody may write ever again, and the space is to come back.
+    fn seal_to_free_space(&self) {
+        let state = self.state();
+        if !state.active.has_ranges() {
+            return;
+        }
+        let ranges = state.active.ranges();
+        let gone = state.version.tables().filter(|(_, table)| {
+            ranges.cover(&table.meta.smallest, &table.meta.largest, SeqNo::MAX) > Some(table.meta.last_seq)
+        });
+        let freed: u64 = gone.map(|(_, table)| table.meta.size).sum();
+        if freed > state.active.bytes() as u64 {
+            let mut writer = self.commit.writer();
+            // A writer may have come first.
+            if Arc::ptr_eq(&writer.active, &state.active) {
+                self.seal(&mut writer, None);
+            }
+        }
     }
 
     /// Seals the active memtable and waits until everything that was in memory is in tables.

@@ -73,16 +73,32 @@ impl Lookup<'_> {
     fn ask<'t>(&mut self, hashes: &[KeyHash], table_for: impl Fn(&[u8]) -> Option<&'t Arc<TableHandle>>) {
         let Lookup { keys, as_of, found, open } = self;
         let mut probes = Few::new();
+        let mut deleted: Few<(usize, SeqNo)> = Few::new();
         for &id in &*open {
             let Some(handle) = table_for(keys[id]) else { continue };
             match handle.if_open() {
-                Some(table) => probes.push(Probe { table, key: keys[id], hash: hashes[id], id }),
+                Some(table) => {
+                    probes.push(Probe { table, key: keys[id], hash: hashes[id], id });
+                    if handle.has_ranges() {
+                        deleted.extend(table.ranges().newest(keys[id], *as_of).map(|seq| (id, seq)));
+                    }
+                }
                 None => found[id] = Cached::Unknown,
             }
         }
         sstable::get_cached(probes, *as_of, |id, version| {
             found[id] = version.map_or(Cached::Unknown, Cached::Found);
         });
+        for (id, seq) in deleted {
+            let hides = match &found[id] {
+                Cached::Found(version) => version.seq < seq,
+                Cached::Absent => true,
+                Cached::Unknown => false,
+            };
+            if hides {
+                found[id] = Cached::Found(KeyVersion::deleted(seq));
+            }
+        }
         self.close();
     }
 

@@ -26,9 +26,10 @@ use parking_lot::{Mutex, RwLock};
 
 use super::SeqNo;
 use super::batch::{Op, Ops};
+use super::range_tombstones::RangeTombstones;
 use super::records::{At, Chain, Records, Stored};
 use crate::codec::{Few, Slice};
-use crate::storage::{Kind, Version};
+use crate::storage::{Fragments, Kind, Span, Version};
 
 /// What a key costs besides its records: a slot of a hash table that is between half full and full, and its share of
 /// what the table grows by.
@@ -60,6 +61,7 @@ struct Map {
     /// may keep many, and neither adding nor dropping one may then cost more than one.
     chains: Vec<VecDeque<At>>,
     order: Option<BTreeSet<Key>>,
+    ranges: RangeTombstones,
 }
 
 /// An entry of a scan: a key and one of its versions.
@@ -98,7 +100,8 @@ impl Memtable {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+        let map = self.map.read();
+        map.slots.is_empty() && map.ranges.is_empty()
     }
 
     fn hash(&self, key: &[u8]) -> u32 {
@@ -114,6 +117,11 @@ impl Memtable {
             let (key, kind, value) = match op {
                 Op::Put { key, value, expires_at } => (key, Kind::Put { expires_at }, value),
                 Op::Delete { key } => (key, Kind::Tombstone, &[][..]),
+                Op::DeleteRange { start, end } => {
+                    map.ranges.add(start, end, &[seq], floor);
+                    seq.0 += 1;
+                    continue;
+                }
             };
             let newest = map.records.add(key, seq, kind, value);
             map.insert(self.hash(key), key, newest, floor);
@@ -122,12 +130,15 @@ impl Memtable {
         self.bytes.store(map.bytes(), Ordering::Relaxed);
     }
 
-    /// The newest version of `key` at or below `as_of`.
+    /// The newest version of `key` at or below `as_of`; a range tombstone over it is one.
     pub(crate) fn get(&self, key: &[u8], as_of: SeqNo) -> Option<Version> {
         let hash = self.hash(key);
         let map = self.map.read();
-        let newest = map.find(hash, key)?;
-        Some(map.records.record(map.at(newest, as_of)?).version())
+        let at = map.find(hash, key).and_then(|newest| map.at(newest, as_of));
+        if let Some(deleted) = map.deleted_since(key, at, as_of) {
+            return Some(deleted);
+        }
+        Some(map.records.record(at?).version())
     }
 
     /// [`Memtable::get`] for each of `keys` that `wanted` names, all under one lock; `found` is called with those that are
@@ -140,6 +151,16 @@ impl Memtable {
         mut found: impl FnMut(usize, Version),
     ) {
         let map = self.map.read();
+        if !map.ranges.is_empty() {
+            for &id in wanted {
+                let at = map.find(self.hash(keys[id]), keys[id]).and_then(|newest| map.at(newest, as_of));
+                let deleted = map.deleted_since(keys[id], at, as_of);
+                if let Some(version) = deleted.or_else(|| Some(map.records.record(at?).version())) {
+                    found(id, version);
+                }
+            }
+            return;
+        }
         if map.slots.is_empty() {
             return;
         }
@@ -158,20 +179,27 @@ impl Memtable {
         }
     }
 
-    /// The keys of `lower..upper` whose newest version is above `after` and no tombstone.
-    pub(crate) fn keys_put_after(&self, after: SeqNo, lower: &[u8], upper: Option<&[u8]>) -> Vec<Slice> {
-        let within = |key: &[u8]| key >= lower && upper.is_none_or(|upper| key < upper);
-        let map = self.map.read();
-        let newest = map.slots.iter().map(|slot| map.records.record(slot.newest));
-        let fresh = newest.filter(|newest| newest.seq > after && newest.kind != Kind::Tombstone && within(newest.key));
-        fresh.map(|newest| Slice::copy_from(newest.key)).collect()
+    /// What range tombstones say of `key` and those around it, as of a position.
+    pub(crate) fn span(&self, key: &[u8], as_of: SeqNo) -> Span {
+        self.map.read().ranges.span(key, as_of)
+    }
+
+    /// Whether there are range tombstones.
+    pub(crate) fn has_ranges(&self) -> bool {
+        !self.map.read().ranges.is_empty()
+    }
+
+    /// All range tombstones.
+    pub(crate) fn ranges(&self) -> Fragments {
+        self.map.read().ranges.fragments()
     }
 
     /// Takes back every version above `after`: those writes have failed and must never have been.
     pub(crate) fn take_back(&self, after: SeqNo) {
         let mut map = self.map.write();
         *self.sorted.lock() = None;
-        let Map { slots, records, chains, order } = &mut *map;
+        let Map { slots, records, chains, order, ranges } = &mut *map;
+        ranges.take_back(after);
         slots.retain(|slot| {
             while records.seq(slot.newest) > after {
                 let chain = records.chain(slot.newest);
@@ -210,8 +238,8 @@ impl Memtable {
     }
 
     /// Up to `limit` entries from `lower` on in ascending key order (`backward`: from `upper` on in descending order),
-    /// each key's newest version at or below `as_of`. The second value is the last key looked at, to go on behind it, or
-    /// `None` if there is nothing behind.
+    /// each key's newest version at or below `as_of`, unless a range tombstone of this memtable hides it. The second value
+    /// is the last key looked at, to go on behind it, or `None` if there is nothing behind.
     pub(crate) fn scan(
         &self,
         lower: Bound<&[u8]>,
@@ -295,7 +323,8 @@ impl Memtable {
 
 impl Map {
     fn bytes(&self) -> usize {
-        self.records.bytes() + self.slots.len() * SLOT_BYTES + self.chains.len() * CHAIN_BYTES
+        let keys = self.records.bytes() + self.slots.len() * SLOT_BYTES + self.chains.len() * CHAIN_BYTES;
+        keys + self.ranges.bytes()
     }
 
     /// The newest version of `key`.
@@ -322,9 +351,20 @@ impl Map {
         older.get(readable.checked_sub(1)?).copied()
     }
 
+    /// As a version of `key`, the newest range tombstone over it at or below `as_of`, if that is newer than the version at
+    /// `at`.
+    #[inline]
+    fn deleted_since(&self, key: &[u8], at: Option<At>, as_of: SeqNo) -> Option<Version> {
+        if self.ranges.is_empty() {
+            return None;
+        }
+        let newest = self.ranges.newest(key, as_of)?;
+        at.is_none_or(|at| self.records.seq(at) < newest).then(|| Version::deleted(newest))
+    }
+
     /// Makes a record that was just added the newest version of its key.
     fn insert(&mut self, hash: u32, key: &[u8], newest: At, floor: SeqNo) {
-        let Map { slots, records, chains, order } = self;
+        let Map { slots, records, chains, order, .. } = self;
         let is_key = |slot: &Slot| slot.hash == hash && records.key(slot.newest) == key;
         match slots.entry(spread(hash), is_key, |slot| spread(slot.hash)) {
             Entry::Vacant(vacant) => {
@@ -357,8 +397,16 @@ impl Map {
         limit: usize,
         out: &mut Vec<MemEntry>,
     ) -> Option<Slice> {
+        // What range tombstones say where the scan is.
+        let mut span = (!self.ranges.is_empty()).then(|| self.ranges.span(b"", as_of));
         for (looked_at, newest) in newest.enumerate() {
-            if let Some(at) = self.at(newest, as_of) {
+            if let Some(span) = &mut span
+                && !span.contains(self.records.key(newest))
+            {
+                *span = self.ranges.span(self.records.key(newest), as_of);
+            }
+            let deleted = span.as_ref().and_then(|span| span.newest);
+            if let Some(at) = self.at(newest, as_of).filter(|at| deleted < Some(self.records.seq(*at))) {
                 out.push(self.records.record(at).entry());
             }
             if looked_at + 1 == limit {

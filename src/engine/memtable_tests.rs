@@ -170,26 +170,64 @@ fn a_scan_says_that_it_was_there_and_order_once_kept_stays() {
     assert!(memtable.was_scanned());
 }
 
+fn delete_range(memtable: &Memtable, seq: u64, start: &str, end: &str, floor: u64) {
+    let mut batch = WriteBatch::new();
+    batch.delete_range(start.as_bytes(), (!end.is_empty()).then_some(end.as_bytes()));
+    memtable.apply(batch.bytes(), SeqNo(seq), SeqNo(floor));
+}
+
 #[test]
-fn keys_put_since_a_position_are_those_whose_newest_version_is_a_value() {
-    let memtable = Memtable::new(false);
-    for (seq, key) in [(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "b"), (6, "e")] {
+fn a_range_tombstone_is_a_version_of_every_key_that_it_covers() {
+    let memtable = Memtable::new(true);
+    for (seq, key) in [(1, "a"), (2, "b"), (3, "c"), (4, "d")] {
         put(&memtable, seq, key, 0);
     }
-    delete(&memtable, 7, "d", 0);
-    let since = |after, lower: &str, upper: Option<&str>| {
-        let mut keys: Vec<String> = memtable
-            .keys_put_after(SeqNo(after), lower.as_bytes(), upper.map(str::as_bytes))
-            .iter()
-            .map(|key| String::from_utf8_lossy(key).into_owned())
-            .collect();
-        keys.sort();
-        keys.join(" ")
-    };
-    assert_eq!(since(2, "", None), "b c e");
-    assert_eq!(since(2, "c", None), "c e");
-    assert_eq!(since(2, "", Some("c")), "b");
-    assert_eq!(since(6, "", None), "");
+    delete_range(&memtable, 5, "b", "d", 0);
+    put(&memtable, 6, "c", 0);
+    for (key, as_of, seq, value) in [
+        ("a", 9, Some(1), true),
+        ("b", 9, Some(5), false),
+        ("b", 4, Some(2), true),
+        ("b", 1, None, false),
+        ("bb", 9, Some(5), false),
+        ("bb", 4, None, false),
+        ("c", 9, Some(6), true),
+        ("c", 5, Some(5), false),
+        ("d", 9, Some(4), true),
+    ] {
+        let mut together = None;
+        let one = memtable.get(key.as_bytes(), SeqNo(as_of));
+        memtable.get_many(&[key.as_bytes()], &[0], SeqNo(as_of), |_, version| together = Some(version));
+        assert_eq!(one, together);
+        let is_value = one.as_ref().is_some_and(|version| version.kind != Kind::Tombstone);
+        assert_eq!((one.map(|version| version.seq.0), is_value), (seq, value), "{key} as of {as_of}");
+    }
+    for limit in [1, 2, 64] {
+        assert_eq!(scan(&memtable, ALL, false, 9, limit), "a1 c6 d4");
+        assert_eq!(scan(&memtable, ALL, true, 9, limit), "d4 c6 a1");
+        assert_eq!(scan(&memtable, ALL, false, 5, limit), "a1 d4");
+        assert_eq!(scan(&memtable, ALL, false, 4, limit), "a1 b2 c3 d4");
+    }
+    memtable.take_back(SeqNo(4));
+    assert!(!memtable.has_ranges());
+    assert_eq!(scan(&memtable, ALL, false, 9, 64), "a1 b2 c3 d4");
+}
+
+#[test]
+fn a_memtable_with_nothing_but_range_tombstones_is_not_empty_and_they_take_room() {
+    let memtable = Memtable::new(false);
+    assert!(memtable.is_empty());
+    delete_range(&memtable, 1, "a", "", 0);
+    assert!(!memtable.is_empty() && memtable.has_ranges() && memtable.len() == 0);
+    let one = memtable.bytes();
+    for seq in 2..1_000 {
+        delete_range(&memtable, seq, "a", "", seq - 1);
+    }
+    assert!(memtable.bytes() < 2 * one, "the same again is one");
+    for seq in 1_000..2_000 {
+        delete_range(&memtable, seq, &format!("b{seq}"), &format!("b{seq}x"), seq - 1);
+    }
+    assert!(memtable.bytes() > 1_000 * one / 2);
 }
 
 #[test]

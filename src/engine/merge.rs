@@ -27,6 +27,13 @@ pub(crate) trait Source: Send {
     fn value(&self) -> Slice;
     /// The value for a caller that does not keep it.
     fn value_bytes(&self) -> &[u8];
+    /// For a source that stands on an entry: leaves out what comes before `to` (forward: all below that key, `None` is
+    /// all; backward: all from that key on) where everything is older than `older_than`. Whether it stands on an entry.
+    /// Leaving out less is never wrong.
+    fn skip(&mut self, to: Option<&[u8]>, older_than: SeqNo) -> Result<bool> {
+        let _ = (to, older_than);
+        Ok(true)
+    }
 }
 
 /// Many sources as one.
@@ -49,11 +56,15 @@ impl Merge {
                 self.sources.push(source);
             }
         }
+        self.order();
+        self.started = true;
+        Ok(())
+    }
+
+    fn order(&mut self) {
         for at in (0..self.sources.len() / 2).rev() {
             self.sink(at);
         }
-        self.started = true;
-        Ok(())
     }
 
     fn comes_before(&self, a: usize, b: usize) -> bool {
@@ -116,6 +127,19 @@ impl Source for Merge {
 
     fn value_bytes(&self) -> &[u8] {
         self.sources[0].value_bytes()
+    }
+
+    fn skip(&mut self, to: Option<&[u8]>, older_than: SeqNo) -> Result<bool> {
+        let mut at = 0;
+        while at < self.sources.len() {
+            if self.sources[at].skip(to, older_than)? {
+                at += 1;
+            } else {
+                self.sources.swap_remove(at);
+            }
+        }
+        self.order();
+        Ok(!self.sources.is_empty())
     }
 }
 

@@ -1,20 +1,27 @@
 //! Writing tables: what flush and compaction have in common. Decides which versions are still needed, cuts the stream
 //! into tables, and syncs them with their names.
+//!
+//! **Range tombstones at a cut.** Tables of a level must not meet, and what a range tombstone covers counts. So a cut is
+//! a key: everything below it, entries and what range tombstones cover, goes into the table before, and everything from it
+//! on into the next. A tombstone over the cut is divided there; its end is not included, so the next table may begin
+//! with the very key that the one before ends *before*.
+
+use std::collections::VecDeque;
 
 use super::expiries::Expiries;
 use super::retention::Retention;
 use super::shared::Shared;
 use super::{Result, SeqNo};
-use crate::codec::Slice;
 use crate::storage::manifest::{TableMeta, TableTimes};
 use crate::storage::names::{FileName, FileNumber};
 use crate::storage::sstable::{TableOptions, TableWriter};
-use crate::storage::{Error, Kind, TableId, give_up};
+use crate::storage::{Error, Fragment, Fragments, Kind, TableId, give_up};
 
 /// The rule of which versions of a key stay, for a stream that brings them newest first.
 ///
 /// Of the versions at or below the retention floor only the newest can still be read. If that is a tombstone, or a value
-/// that has expired, it says "nothing here", and goes too once nothing below the output can hold the key.
+/// that has expired, it says "nothing here", and goes too once nothing below the output can hold the key. A range
+/// tombstone is a version of every key it covers; it stays or goes by itself.
 pub(crate) struct Keep {
     floor: SeqNo,
     now: u64,
@@ -27,18 +34,29 @@ impl Keep {
         Keep { floor: retention.floor(), now, settled: false }
     }
 
+    /// The floor that it goes by.
+    pub(crate) fn floor(&self) -> SeqNo {
+        self.floor
+    }
+
     /// The stream comes to the next key.
     pub(crate) fn next_key(&mut self) {
         self.settled = false;
     }
 
-    /// As what the version stays: itself, a tombstone in its place, or not at all. `is_bottom` tells whether nothing
-    /// below the output can hold the key.
-    pub(crate) fn version(&mut self, seq: SeqNo, kind: Kind, is_bottom: impl FnOnce() -> bool) -> Option<Kind> {
+    /// As what the version stays: itself, a tombstone in its place, or not at all. `deleted` is the newest range tombstone
+    /// over the key at or below the floor; `is_bottom` tells whether nothing below the output can hold the key.
+    pub(crate) fn version(
+        &mut self,
+        seq: SeqNo,
+        kind: Kind,
+        deleted: Option<SeqNo>,
+        is_bottom: impl FnOnce() -> bool,
+    ) -> Option<Kind> {
         if seq > self.floor {
             return Some(kind);
         }
-        if std::mem::replace(&mut self.settled, true) {
+        if std::mem::replace(&mut self.settled, true) || deleted > Some(seq) {
             return None;
         }
         match kind {
@@ -57,6 +75,8 @@ pub(crate) struct TableOutput<'a> {
     /// When the newest of what comes was flushed, if that is known.
     written: Option<u64>,
     current: Option<(FileNumber, TableWriter, Expiries)>,
+    /// Range tombstones to come.
+    ranges: VecDeque<Fragment>,
     tables: Vec<TableMeta>,
     /// Every table begun, until all are finished.
     unfinished: Vec<FileNumber>,
@@ -71,19 +91,41 @@ impl Drop for TableOutput<'_> {
 }
 
 impl<'a> TableOutput<'a> {
-    pub(crate) fn new(shared: &'a Shared, cut_at: u64, written: Option<u64>) -> TableOutput<'a> {
-        TableOutput { shared, cut_at, written, current: None, tables: Vec::new(), unfinished: Vec::new() }
+    /// Tables with `ranges`, and with the entries to be added.
+    pub(crate) fn new(shared: &'a Shared, cut_at: u64, written: Option<u64>, ranges: Fragments) -> TableOutput<'a> {
+        let ranges = ranges.into_vec().into();
+        TableOutput { shared, cut_at, written, current: None, ranges, tables: Vec::new(), unfinished: Vec::new() }
     }
 
     /// All versions of a key go into one table: the ranges of a level's tables stay disjoint.
-    pub(crate) fn next_key(&mut self) -> Result<()> {
-        match &self.current {
-            Some((_, writer, _)) if writer.estimated_size() >= self.cut_at => self.cut(),
-            _ => Ok(()),
+    pub(crate) fn next_key(&mut self, key: &[u8]) -> Result<()> {
+        if !self.ranges.is_empty() {
+            self.add_ranges(|fragment| *fragment.start < *key)?;
         }
+        if self.is_full() { self.cut(key) } else { Ok(()) }
     }
 
-    pub(crate) fn add(&mut self, key: &[u8], seq: SeqNo, kind: Kind, value: &[u8]) -> Result<()> {
+    fn is_full(&self) -> bool {
+        self.current.as_ref().is_some_and(|(_, writer, _)| writer.estimated_size() >= self.cut_at)
+    }
+
+    /// Adds the next range tombstones, as long as `are_due` says so. They begin with the last key that was added, or behind.
+    fn add_ranges(&mut self, are_due: impl Fn(&Fragment) -> bool) -> Result<()> {
+        while let Some(next) = self.ranges.pop_front() {
+            if !are_due(&next) {
+                self.ranges.push_front(next);
+                break;
+            }
+            if self.is_full() && self.current.as_ref().is_some_and(|(_, writer, _)| writer.ends_before(&next.start)) {
+                self.cut(&next.start)?;
+            }
+            self.writer()?.0.add_ranges(next)?;
+        }
+        Ok(())
+    }
+
+    /// The table being written; a new one if there is none.
+    fn writer(&mut self) -> Result<(&mut TableWriter, &mut Expiries)> {
         if self.current.is_none() {
             let number = self.shared.catalog.new_file();
             let name = FileName::Table(number).to_string();
@@ -99,14 +141,28 @@ impl<'a> TableOutput<'a> {
             self.current = Some((number, writer, Expiries::default()));
         }
         let (_, writer, expiries) = self.current.as_mut().expect("one was just begun if there was none");
+        Ok((writer, expiries))
+    }
+
+    pub(crate) fn add(&mut self, key: &[u8], seq: SeqNo, kind: Kind, value: &[u8]) -> Result<()> {
+        let (writer, expiries) = self.writer()?;
         if let Kind::Put { expires_at: Some(at) } = kind {
             expiries.add(at);
         }
         Ok(writer.add(key, seq, kind, value)?)
     }
 
-    /// What comes next begins another table.
-    pub(crate) fn cut(&mut self) -> Result<()> {
+    /// `key` and all behind it go into another table.
+    pub(crate) fn cut(&mut self, key: &[u8]) -> Result<()> {
+        if let Some((_, writer, _)) = &mut self.current
+            && let Some(rest) = writer.cut_ranges(key)
+        {
+            self.ranges.push_front(rest);
+        }
+        self.end_table()
+    }
+
+    fn end_table(&mut self) -> Result<()> {
         if let Some((number, writer, expiries)) = self.current.take() {
             let expiring = expiries.count();
             let times = TableTimes { written: self.written, expiring, quartiles: expiries.quartiles() };
@@ -122,7 +178,10 @@ impl<'a> TableOutput<'a> {
 
     /// The finished tables of several outputs, all or none.
     pub(crate) fn finish_all(mut outputs: Vec<TableOutput<'a>>) -> Result<Vec<TableMeta>> {
-        outputs.iter_mut().try_for_each(TableOutput::cut)?;
+        for output in &mut outputs {
+            output.add_ranges(|_| true)?;
+            output.end_table()?;
+        }
         if let Some(output) = outputs.iter().find(|output| !output.tables.is_empty()) {
             output.shared.fs.sync_dir().map_err(Error::io(".", "sync the directory"))?;
         }
@@ -148,8 +207,9 @@ pub(crate) fn meta(number: FileNumber, table: crate::storage::sstable::TableMeta
         last_seq: properties.largest_seq,
         earliest_expiry: (properties.expiring > 0).then_some(properties.earliest_expiry),
         times,
-        smallest: Slice::from(properties.smallest_key),
-        largest: Slice::from(properties.largest_key),
+        range_tombstones: properties.range_tombstones,
+        smallest: table.bounds.smallest,
+        largest: table.bounds.largest,
     }
 }
 
@@ -166,24 +226,32 @@ mod tests {
         let forever = put(None);
 
         keep.next_key();
-        assert_eq!(keep.version(SeqNo(12), Kind::Tombstone, || true), Some(Kind::Tombstone), "above the floor");
-        assert_eq!(keep.version(SeqNo(11), forever, || true), Some(forever), "above the floor");
-        assert_eq!(keep.version(SeqNo(9), forever, || true), Some(forever), "readable at the floor");
-        assert_eq!(keep.version(SeqNo(8), forever, || true), None);
+        assert_eq!(keep.version(SeqNo(12), Kind::Tombstone, None, || true), Some(Kind::Tombstone), "above the floor");
+        assert_eq!(keep.version(SeqNo(11), forever, None, || true), Some(forever), "above the floor");
+        assert_eq!(keep.version(SeqNo(9), forever, None, || true), Some(forever), "readable at the floor");
+        assert_eq!(keep.version(SeqNo(8), forever, None, || true), None);
 
         keep.next_key();
-        assert_eq!(keep.version(SeqNo(10), Kind::Tombstone, || true), None, "nothing below to hide");
-        assert_eq!(keep.version(SeqNo(8), forever, || true), None, "hidden by the tombstone that went");
+        assert_eq!(keep.version(SeqNo(10), Kind::Tombstone, None, || true), None, "nothing below to hide");
+        assert_eq!(keep.version(SeqNo(8), forever, None, || true), None, "hidden by the tombstone that went");
 
         keep.next_key();
-        assert_eq!(keep.version(SeqNo(10), Kind::Tombstone, || false), Some(Kind::Tombstone));
+        assert_eq!(keep.version(SeqNo(10), Kind::Tombstone, None, || false), Some(Kind::Tombstone));
 
         keep.next_key();
-        assert_eq!(keep.version(SeqNo(10), put(Some(1000)), || true), None, "expired");
+        let deleted = Some(SeqNo(7));
+        assert_eq!(keep.version(SeqNo(11), forever, deleted, || false), Some(forever), "above the floor");
+        assert_eq!(keep.version(SeqNo(6), forever, deleted, || false), None, "deleted with its range");
         keep.next_key();
-        let hiding = keep.version(SeqNo(10), put(Some(1000)), || false);
+        assert_eq!(keep.version(SeqNo(8), forever, deleted, || false), Some(forever), "put again");
+        assert_eq!(keep.version(SeqNo(6), forever, deleted, || false), None);
+
+        keep.next_key();
+        assert_eq!(keep.version(SeqNo(10), put(Some(1000)), None, || true), None, "expired");
+        keep.next_key();
+        let hiding = keep.version(SeqNo(10), put(Some(1000)), None, || false);
         assert_eq!(hiding, Some(Kind::Tombstone), "an expired value must not uncover an older one");
         keep.next_key();
-        assert_eq!(keep.version(SeqNo(10), put(Some(1001)), || true), Some(put(Some(1001))));
+        assert_eq!(keep.version(SeqNo(10), put(Some(1001)), None, || true), Some(put(Some(1001))));
     }
 }

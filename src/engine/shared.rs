@@ -120,7 +120,7 @@ pub(crate) struct Shared {
     pub(crate) progress: Mutex<Progress>,
     pub(crate) progressed: Condvar,
     pub(crate) stopping: AtomicBool,
-    /// One flush at a time, and none while somebody needs the memtables to stay what they are. Outermost of all locks.
+    /// One flush at a time. Outermost of all locks.
     pub(crate) flushing: Mutex<()>,
     /// One compaction at a time: `COMPACT` and the compaction thread take turns.
     pub(crate) compacting: Mutex<()>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::Guard;
 
+use super::covers::{Covers, Hidden, Holder};
 use super::merge::{Direction, Merge, Source};
 use super::shared::{Shared, State};
 use super::sources::{KeyRange, MemtableSource, TablesSource};
@@ -105,6 +106,7 @@ impl Snapshot {
             direction: Direction::Forward,
             now: self.pin.shared.options.clock.now(),
             merge: None,
+            hidden: Hidden::default(),
             done: false,
         }
     }
@@ -116,8 +118,9 @@ pub struct Range {
     range: KeyRange,
     direction: Direction,
     now: u64,
-    /// Made by the first `next`.
-    merge: Option<Merge>,
+    /// Made by the first `next`, and what range tombstones hide of it.
+    merge: Option<(Merge, Covers)>,
+    hidden: Hidden,
     done: bool,
 }
 
@@ -131,22 +134,16 @@ impl Range {
 
     /// The same entries once more, from the beginning; nothing has expired in between.
     pub(crate) fn again(&self) -> Range {
-        Range { pin: self.pin.clone(), range: self.range.clone(), merge: None, done: false, ..*self }
-    }
-
-    /// With entries that have expired but are still there.
-    pub(crate) fn with_expired(mut self) -> Range {
-        self.now = 0;
-        self
+        Range { pin: self.pin.clone(), range: self.range.clone(), merge: None, hidden: Hidden::default(), done: false, ..*self }
     }
 
     fn step(&mut self) -> Result<Option<Entry>> {
-        let merge = match &mut self.merge {
-            Some(merge) => merge,
+        let (merge, covers) = match &mut self.merge {
+            Some(both) => both,
             None => {
-                let mut merge = self.pin.shared.merge(&self.range, self.direction, self.pin.seq);
+                let (mut merge, covers) = self.pin.shared.merge(&self.range, self.direction, self.pin.seq);
                 self.done = !merge.advance()?;
-                self.merge.insert(merge)
+                self.merge.insert((merge, covers))
             }
         };
         // The merge stands on the first version of the next key.
@@ -157,6 +154,8 @@ impl Range {
             }
             let key = Slice::copy_from(merge.key());
             let mut newest: Option<(Kind, Slice)> = None;
+            let span = covers.span(&key)?;
+            let mut deleted = false;
             while !self.done && merge.key() == &*key {
                 // Forward the first visible version is the newest, backward the last one is.
                 let wanted = match self.direction {
@@ -164,12 +163,23 @@ impl Range {
                     Direction::Backward => true,
                 };
                 if wanted && merge.seq() <= self.pin.seq {
-                    newest = Some((merge.kind(), merge.value()));
+                    // Of the versions of a key the deleted ones are the older ones.
+                    match span.newest > Some(merge.seq()) {
+                        true => deleted = true,
+                        false => newest = Some((merge.kind(), merge.value())),
+                    }
                 }
                 self.done = !merge.advance()?;
             }
             if let Some(found) = newest.and_then(|(kind, value)| alive(kind, || value, self.now)) {
                 return Ok(Some(Entry { key, value: found.value, expires_at: found.expires_at }));
+            }
+            if deleted && !self.done && self.hidden.is_enough(span) {
+                let to = match self.direction {
+                    Direction::Forward => span.end.as_deref(),
+                    Direction::Backward => Some(&*span.start),
+                };
+                self.done = !merge.skip(to, span.newest.unwrap_or_default())?;
             }
         }
         Ok(None)
@@ -191,13 +201,20 @@ impl Iterator for Range {
 }
 
 impl Shared {
-    /// All versions of a key range at or below `as_of` (and from tables possibly newer ones), merged.
-    fn merge(&self, range: &KeyRange, direction: Direction, as_of: SeqNo) -> Merge {
+    /// All versions of a key range at or below `as_of` (and from tables possibly newer ones), merged, and the range
+    /// tombstones over them.
+    fn merge(&self, range: &KeyRange, direction: Direction, as_of: SeqNo) -> (Merge, Covers) {
         let state = self.state_with_order();
-        let memtables = state.sealed.iter().map(|sealed| &sealed.memtable).chain([&state.active]);
+        let sealed = state.sealed.iter().map(|sealed| (&sealed.memtable, sealed.last_seq));
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
-        for memtable in memtables {
-            sources.push(Box::new(MemtableSource::new(memtable.clone(), range.clone(), direction, as_of)));
+        let mut holders = Vec::new();
+        for (memtable, newest) in sealed.chain([(&state.active, SeqNo::MAX)]) {
+            let source = MemtableSource::new(memtable.clone(), range.clone(), direction, as_of).up_to(newest);
+            sources.push(Box::new(source));
+            // What comes after this look is above `as_of`.
+            if memtable.has_ranges() {
+                holders.push(Holder::Memtable(memtable.clone()));
+            }
         }
         for level in 0..state.version.levels.len() {
             // Tables of level 0 overlap, each is a source of its own.
@@ -206,10 +223,14 @@ impl Shared {
                 _ => vec![state.version.within(level, range.lower(), range.upper()).to_vec()],
             };
             for tables in tables.into_iter().filter(|tables| !tables.is_empty()) {
+                let ranged: Vec<_> = tables.iter().filter(|table| table.has_ranges()).cloned().collect();
+                if !ranged.is_empty() {
+                    holders.push(Holder::Tables(ranged));
+                }
                 sources.push(Box::new(TablesSource::new(tables, range.clone(), direction, ReadMode::Cached)));
             }
         }
-        Merge::new(direction, sources)
+        (Merge::new(direction, sources), Covers::new(as_of, holders))
     }
 
     /// The state, with an active memtable that keeps the order of its keys.

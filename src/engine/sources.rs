@@ -35,6 +35,32 @@ impl KeyRange {
         self.upper.as_ref().map(Vec::as_slice)
     }
 
+    /// What of the range comes not before `to`, if anything does.
+    fn from(mut self, to: Option<&[u8]>, direction: Direction) -> Option<KeyRange> {
+        let to = to?;
+        match direction {
+            Direction::Forward => {
+                let further = match &self.lower {
+                    Bound::Included(lower) | Bound::Excluded(lower) => lower[..] < *to,
+                    Bound::Unbounded => true,
+                };
+                if further {
+                    self.lower = Bound::Included(to.to_vec());
+                }
+            }
+            Direction::Backward => {
+                let further = match &self.upper {
+                    Bound::Included(upper) | Bound::Excluded(upper) => upper[..] >= *to,
+                    Bound::Unbounded => true,
+                };
+                if further {
+                    self.upper = Bound::Excluded(to.to_vec());
+                }
+            }
+        }
+        Some(self)
+    }
+
     /// Whether `key`, met in `direction`, lies behind the end of the range.
     pub(crate) fn is_behind(&self, key: &[u8], direction: Direction) -> bool {
         match (direction, &self.lower, &self.upper) {
@@ -47,11 +73,21 @@ impl KeyRange {
     }
 }
 
+/// Whether `key` comes before `to`: see [`Source::skip`].
+fn comes_before(key: &[u8], to: Option<&[u8]>, direction: Direction) -> bool {
+    match direction {
+        Direction::Forward => to.is_none_or(|to| key < to),
+        Direction::Backward => to.is_none_or(|to| key >= to),
+    }
+}
+
 /// A memtable's entries as of a position, taken a few at a time.
 pub(crate) struct MemtableSource {
     memtable: Arc<Memtable>,
     direction: Direction,
     as_of: SeqNo,
+    /// Nothing in it is newer.
+    newest: SeqNo,
     /// What is left of the range.
     rest: Option<KeyRange>,
     step: Vec<MemEntry>,
@@ -60,7 +96,12 @@ pub(crate) struct MemtableSource {
 
 impl MemtableSource {
     pub(crate) fn new(memtable: Arc<Memtable>, range: KeyRange, direction: Direction, as_of: SeqNo) -> MemtableSource {
-        MemtableSource { memtable, direction, as_of, rest: Some(range), step: Vec::new(), at: 0 }
+        MemtableSource { memtable, direction, as_of, newest: SeqNo::MAX, rest: Some(range), step: Vec::new(), at: 0 }
+    }
+
+    /// Of a sealed memtable, in which nothing is newer than `newest`.
+    pub(crate) fn up_to(self, newest: SeqNo) -> MemtableSource {
+        MemtableSource { newest, ..self }
     }
 }
 
@@ -104,6 +145,20 @@ impl Source for MemtableSource {
     fn value_bytes(&self) -> &[u8] {
         &self.step[self.at].version.value
     }
+
+    fn skip(&mut self, to: Option<&[u8]>, older_than: SeqNo) -> Result<bool> {
+        if self.newest >= older_than || !comes_before(self.key(), to, self.direction) {
+            return Ok(true);
+        }
+        while self.at < self.step.len() && comes_before(self.key(), to, self.direction) {
+            self.at += 1;
+        }
+        if self.at < self.step.len() {
+            return Ok(true);
+        }
+        self.rest = self.rest.take().and_then(|range| range.from(to, self.direction));
+        self.advance()
+    }
 }
 
 /// The versions of tables with disjoint ranges, one table after the other; each is opened when its turn comes.
@@ -134,6 +189,47 @@ impl TablesSource {
 }
 
 impl TablesSource {
+    /// Opens the next table, of which what comes before `to` is left out if all of it is older than `older_than`.
+    fn open_next(&mut self, skip: Option<(Option<&[u8]>, SeqNo)>) -> Result<bool> {
+        loop {
+            self.current = None;
+            let Some(next) = self.rest.pop() else { return Ok(false) };
+            let mut range = Some(self.range.clone());
+            if let Some((to, older_than)) = skip
+                && next.meta.last_seq < older_than
+            {
+                let passed = match (self.direction, to) {
+                    (Direction::Forward, Some(to)) => next.meta.largest.precedes(to),
+                    (Direction::Backward, Some(to)) => *next.meta.smallest >= *to,
+                    (_, None) => true,
+                };
+                range = range.filter(|_| !passed).and_then(|range| range.from(to, self.direction));
+            }
+            let Some(range) = range else { continue };
+            self.open_in(&next, &range)?;
+            return Ok(true);
+        }
+    }
+
+    fn open_in(&mut self, table: &Arc<TableHandle>, range: &KeyRange) -> Result<()> {
+        self.handle = Some(table.clone());
+        let table = table.open().map_err(|error| self.note(error))?.clone();
+        self.current = Some(match self.direction {
+            Direction::Forward => TableIter::Forward(table.iter_forward(range.lower(), self.mode)),
+            Direction::Backward => TableIter::Backward(table.iter_backward(range.upper(), self.mode)),
+        });
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<bool> {
+        let more = match &mut self.current {
+            None => Ok(false),
+            Some(TableIter::Forward(iter)) => iter.advance(),
+            Some(TableIter::Backward(iter)) => iter.advance(),
+        };
+        more.map_err(|error| self.note(error.into()))
+    }
+
     /// The error, which the current table now knows of.
     fn note(&self, error: Error) -> Error {
         self.handle.iter().for_each(|handle| handle.note(&error));
@@ -159,21 +255,29 @@ macro_rules! current {
 impl Source for TablesSource {
     fn advance(&mut self) -> Result<bool> {
         loop {
-            let more = match &mut self.current {
-                None => Ok(false),
-                Some(TableIter::Forward(iter)) => iter.advance(),
-                Some(TableIter::Backward(iter)) => iter.advance(),
-            };
-            if more.map_err(|error| self.note(error.into()))? {
+            if self.step()? {
                 return Ok(true);
             }
-            let Some(next) = self.rest.pop() else { return Ok(false) };
-            self.handle = Some(next.clone());
-            let table = next.open().map_err(|error| self.note(error))?.clone();
-            self.current = Some(match self.direction {
-                Direction::Forward => TableIter::Forward(table.iter_forward(self.range.lower(), self.mode)),
-                Direction::Backward => TableIter::Backward(table.iter_backward(self.range.upper(), self.mode)),
-            });
+            if !self.open_next(None)? {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn skip(&mut self, to: Option<&[u8]>, older_than: SeqNo) -> Result<bool> {
+        let Some(table) = self.handle.clone().filter(|table| table.meta.last_seq < older_than) else { return Ok(true) };
+        if !comes_before(self.key(), to, self.direction) {
+            return Ok(true);
+        }
+        // The current table once more, from there on; then those behind it, as far as need be.
+        self.rest.push(table);
+        loop {
+            if !self.open_next(Some((to, older_than)))? {
+                return Ok(false);
+            }
+            if self.step()? {
+                return Ok(true);
+            }
         }
     }
 

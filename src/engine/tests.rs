@@ -183,7 +183,7 @@ fn a_range_delete_takes_everything_that_was_acknowledged_before_it_and_ends_whil
         for _ in 0..10 {
             let before = db.stats().last_seq;
             let snapshot_before = db.snapshot();
-            let seq = db.delete_ranges(&[(b"x:", Some(b"x;"))]).unwrap();
+            let seq = db.submit(&range(b"x:", Some(b"x;"))).unwrap();
             assert!(seq.0 >= before);
             let there: std::collections::BTreeSet<_> =
                 snapshot_before.range("x:".."x;").map(|entry| entry.unwrap().key).collect();
@@ -194,7 +194,7 @@ fn a_range_delete_takes_everything_that_was_acknowledged_before_it_and_ends_whil
         writers.into_iter().for_each(|writer| writer.join().unwrap());
     });
     assert!(db.range("filler".."fillers").count() > 0, "what lies outside stays");
-    db.delete_ranges(&[(b"", None)]).unwrap();
+    db.delete_range(b"", None).unwrap();
     assert_eq!(db.range::<&[u8]>(..).count(), 0);
 }
 
@@ -202,9 +202,23 @@ fn a_range_delete_takes_everything_that_was_acknowledged_before_it_and_ends_whil
 fn a_range_delete_is_empty_where_nothing_is() {
     let db = open(&SimFs::new(), tiny().stepped());
     db.put(b"a", b"1").unwrap();
-    let seq = db.delete_ranges(&[(b"b", Some(b"c")), (b"x", None)]).unwrap();
-    assert_eq!(seq, SeqNo(1), "it depends on what it has seen");
+    db.delete_range(b"b", Some(b"c")).unwrap();
+    db.delete_range(b"x", None).unwrap();
     assert!(db.get(b"a").unwrap().is_some());
+    let before = db.stats().last_seq;
+    let seq = db.delete_range(b"a", Some(b"a")).unwrap();
+    assert_eq!((seq.0, db.stats().last_seq), (before, before), "no change");
+    assert!(db.get(b"a").unwrap().is_some());
+    let long = vec![b'x'; super::MAX_KEY_BYTES + 1];
+    for (start, end) in [(&b"b"[..], Some(&b"a"[..])), (b"b", Some(b"")), (&long, None), (b"a", Some(&long))] {
+        assert!(matches!(db.delete_range(start, end), Err(Error::InvalidArgument(_))), "{start:?}");
+    }
+}
+
+fn range(start: &[u8], end: Option<&[u8]>) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    batch.delete_range(start, end);
+    batch
 }
 
 fn one(key: &str, value: u64) -> WriteBatch {

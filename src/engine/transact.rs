@@ -1,21 +1,16 @@
 //! Reads and read-modify-writes, with the position in history that their answers depend on.
 
 use std::cell::LazyCell;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use super::batch::WriteBatch;
 use super::commit::{Writer, check};
 use super::lookup::Cached;
 use super::memtable::Memtable;
-use super::merge::{Direction, Source};
 use super::shared::Shared;
-use super::snapshot::{Found, Snapshot, alive};
-use super::sources::{KeyRange, TablesSource};
-use super::version::Version;
+use super::snapshot::{Found, alive};
 use super::{Result, SeqNo};
 use crate::codec::Few;
-use crate::storage::sstable::ReadMode;
 use crate::storage::{Kind, Version as KeyVersion};
 
 /// What a read saw, and the position in history that the answer depends on: whoever is told the answer must not be
@@ -159,92 +154,5 @@ impl Shared {
         check(&batch)?;
         let seq = self.apply(writer, &batch)?;
         Ok(Outcome { value, seq })
-    }
-
-    /// Removes every key of each `start..end` (`None`: to the last key) in one batch. Does not wait for the log.
-    ///
-    /// The keys are collected at a snapshot, without a lock; under the Writer lock only those are added that were
-    /// put since and are still in memory. What was put since and is in tables already is read in another round, without
-    /// the lock again. That round has little to read; the one after it has less, and flushes wait for it, so that there
-    /// is no other.
-    pub(crate) fn delete_ranges(self: &Arc<Self>, ranges: &[(&[u8], Option<&[u8]>)]) -> Result<SeqNo> {
-        'again: loop {
-            let mut batch = WriteBatch::new();
-            let taken_back = self.commit.taken_back();
-            let mut covered = self.delete_at_snapshot(ranges, &mut batch)?;
-            let mut flushes_wait = None;
-            for round in 0.. {
-                if round == 2 {
-                    flushes_wait = Some(self.flushing.lock());
-                }
-                let mut writer = self.commit.writer();
-                self.wait_for_room(&mut writer);
-                writer.check_open()?;
-                if taken_back != self.commit.taken_back() {
-                    // What was read may have shown a delete that then failed.
-                    continue 'again;
-                }
-                let state = self.state();
-                let flushed = state.version.last_seq();
-                if flushed > covered {
-                    drop(writer);
-                    self.delete_flushed_after(covered, &state.version, ranges, &mut batch)?;
-                    covered = flushed;
-                    continue;
-                }
-                for memtable in state.sealed.iter().map(|sealed| &sealed.memtable).chain([&state.active]) {
-                    for &(start, end) in ranges {
-                        for key in memtable.keys_put_after(covered, start, end) {
-                            batch.delete(&key);
-                        }
-                    }
-                }
-                check(&batch)?;
-                let applied = self.apply(&mut writer, &batch);
-                drop(writer);
-                drop(flushes_wait);
-                return applied;
-            }
-        }
-    }
-
-    /// Adds what the ranges hold at a snapshot taken now; up to which position that is everything.
-    fn delete_at_snapshot(
-        self: &Arc<Self>,
-        ranges: &[(&[u8], Option<&[u8]>)],
-        batch: &mut WriteBatch,
-    ) -> Result<SeqNo> {
-        let snapshot = Snapshot::new(self);
-        for &(start, end) in ranges {
-            let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
-            for entry in snapshot.range::<&[u8]>((Bound::Included(start), upper)).with_expired() {
-                batch.delete(&entry?.key);
-            }
-        }
-        Ok(snapshot.seq())
-    }
-
-    /// Adds the keys that were put after `covered` and are in tables.
-    fn delete_flushed_after(
-        &self,
-        covered: SeqNo,
-        version: &Version,
-        ranges: &[(&[u8], Option<&[u8]>)],
-        batch: &mut WriteBatch,
-    ) -> Result<()> {
-        for (_, table) in version.tables().filter(|(_, table)| table.meta.last_seq > covered) {
-            for &(start, end) in ranges {
-                let upper = end.map_or(Bound::Unbounded, Bound::Excluded).map(<[u8]>::to_vec);
-                let range = KeyRange { lower: Bound::Included(start.to_vec()), upper };
-                let tables = vec![table.clone()];
-                let mut source = TablesSource::new(tables, range.clone(), Direction::Forward, ReadMode::Streaming);
-                while source.advance()? && !range.is_behind(source.key(), Direction::Forward) {
-                    if source.seq() > covered && source.kind() != Kind::Tombstone {
-                        batch.delete(source.key());
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! Level 0 holds flushed memtables, newest first; their key ranges overlap. In every deeper level the tables' key ranges
 //! are disjoint and ascending. Of two versions of a key the newer one is never in a deeper place than the older.
+//!
+//! A range tombstone is a version of every key that it covers, and a table's key range has all of those: so whatever is
+//! said here of versions and of tables that meet holds for range tombstones too, and what a search finds first, be it a
+//! value or a tombstone of either kind, is the newest.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -16,7 +20,7 @@ use crate::fs::Fs;
 use crate::storage::manifest::{Change, TableMeta};
 use crate::storage::names::{FileName, FileNumber};
 use crate::storage::sstable::Table;
-use crate::storage::{BlockCache, TableId, Version as KeyVersion};
+use crate::storage::{BlockCache, End, Fragments, TableId, Version as KeyVersion};
 
 /// Levels of the tree. With a factor of ten from level to level and 64 MiB in level 1, seven hold more than 6 PiB.
 pub(crate) const LEVELS: usize = 7;
@@ -92,13 +96,27 @@ impl TableHandle {
         self.obsolete.store(true, Ordering::Release);
     }
 
-    /// Whether any key of `smallest..=largest` may be in this table.
-    pub(crate) fn overlaps(&self, smallest: &[u8], largest: &[u8]) -> bool {
-        *self.meta.smallest <= *largest && *smallest <= *self.meta.largest
+    /// Whether any key from `smallest` to `largest` may be in this table, or under a range tombstone of it.
+    pub(crate) fn overlaps(&self, smallest: &[u8], largest: &End) -> bool {
+        !largest.precedes(&self.meta.smallest) && !self.meta.largest.precedes(smallest)
     }
 
+    #[inline]
     pub(crate) fn may_hold(&self, key: &[u8]) -> bool {
-        self.overlaps(key, key)
+        *self.meta.smallest <= *key && !self.meta.largest.precedes(key)
+    }
+
+    pub(crate) fn has_ranges(&self) -> bool {
+        self.meta.range_tombstones > 0
+    }
+
+    /// The range tombstones; where the manifest knows of none, nothing is opened for that.
+    pub(crate) fn ranges(&self) -> Result<&Fragments> {
+        const NONE: &Fragments = &Fragments::NONE;
+        if !self.has_ranges() {
+            return Ok(NONE);
+        }
+        self.open().map(|table| table.ranges()).inspect_err(|error| self.note(error))
     }
 }
 
@@ -119,7 +137,7 @@ pub(crate) fn delete(fs: &dyn Fs, name: FileName) {
 
 impl std::fmt::Debug for TableHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}[{:?}..={:?}]", self.meta.number.0, self.meta.smallest, self.meta.largest)
+        write!(f, "{}[{:?}..{:?}]", self.meta.number.0, self.meta.smallest, self.meta.largest)
     }
 }
 
@@ -163,7 +181,7 @@ impl Version {
         flushed.sort_by_key(|table| std::cmp::Reverse(table.meta.last_seq));
         for tables in sorted {
             tables.sort_by(|a, b| a.meta.smallest.cmp(&b.meta.smallest));
-            if let Some(pair) = tables.windows(2).find(|pair| pair[0].meta.largest >= pair[1].meta.smallest) {
+            if let Some(pair) = tables.windows(2).find(|pair| !pair[0].meta.largest.precedes(&pair[1].meta.smallest)) {
                 return Err(invalid(format!("tables {pair:?} of one level overlap")));
             }
         }
@@ -191,13 +209,24 @@ impl Version {
 
     /// The one of a sorted level's tables that may hold `key`.
     pub(crate) fn table_for<'a>(tables: &'a [Arc<TableHandle>], key: &[u8]) -> Option<&'a Arc<TableHandle>> {
-        let at = tables.partition_point(|table| *table.meta.largest < *key);
+        let at = tables.partition_point(|table| table.meta.largest.precedes(key));
         tables.get(at).filter(|table| table.may_hold(key))
     }
 
-    /// The tables of `level` that may hold keys of `smallest..=largest`.
-    pub(crate) fn overlapping(&self, level: usize, smallest: &[u8], largest: &[u8]) -> Vec<Arc<TableHandle>> {
+    /// The tables of `level` that may hold keys from `smallest` to `largest`.
+    pub(crate) fn overlapping(&self, level: usize, smallest: &[u8], largest: &End) -> Vec<Arc<TableHandle>> {
         self.levels[level].iter().filter(|table| table.overlaps(smallest, largest)).cloned().collect()
+    }
+
+    /// Whether all keys of some table lie from `start` to `end`.
+    pub(crate) fn has_table_within(&self, start: &[u8], end: &End) -> bool {
+        let [flushed, sorted @ ..] = &self.levels;
+        let within = |table: &Arc<TableHandle>| *table.meta.smallest >= *start && table.meta.largest <= *end;
+        flushed.iter().any(within)
+            || sorted.iter().any(|tables| {
+                let first = tables.partition_point(|table| *table.meta.smallest < *start);
+                tables.get(first).is_some_and(within)
+            })
     }
 
     /// The tables of a sorted level that may hold keys within the bounds.
@@ -205,7 +234,7 @@ impl Version {
         let tables = &self.levels[level];
         let start = match lower {
             Bound::Unbounded => 0,
-            Bound::Included(key) | Bound::Excluded(key) => tables.partition_point(|t| *t.meta.largest < *key),
+            Bound::Included(key) | Bound::Excluded(key) => tables.partition_point(|t| t.meta.largest.precedes(key)),
         };
         let end = match upper {
             Bound::Unbounded => tables.len(),

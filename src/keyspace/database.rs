@@ -207,8 +207,10 @@ impl<'a> Database<'a> {
         let start = layout::user_bound(self.number, b"");
         let end = layout::user_bound_after_prefix(self.number, b"");
         // In one batch: a crash leaves both or neither.
-        let ranges: [(&[u8], Option<&[u8]>); 2] = [(&index_start, Some(&index_end)), (&start, Some(&end))];
-        Ok(Outcome { value: (), seq: self.db().delete_ranges(&ranges)? })
+        let mut batch = WriteBatch::new();
+        batch.delete_range(&index_start, Some(&index_end));
+        batch.delete_range(&start, Some(&end));
+        Ok(Outcome { value: (), seq: self.db().submit(&batch)? })
     }
 
     fn put_until(&self, key: &[u8], data: &[u8], expires_at: Option<u64>) -> Result<Outcome<()>> {

@@ -93,6 +93,17 @@ pub(super) fn user_bound_after_prefix(database: u8, prefix: &[u8]) -> EngineKey 
     }
 }
 
+/// The bound that has the same keys before it and is no longer than a key can be.
+pub(super) fn clipped(bound: EngineKey) -> EngineKey {
+    match bound.get(..MAX_KEY_BYTES) {
+        // All keys with this beginning lie before the bound: they have nothing behind it.
+        Some(beginning) if bound.len() > MAX_KEY_BYTES => {
+            user_bound_after_prefix(beginning[0] - USER, &beginning[1..])
+        }
+        _ => bound,
+    }
+}
+
 /// The index entry that says when `key` expires.
 pub(super) fn expiry_key(database: u8, expires_at: u64, key: &[u8]) -> EngineKey {
     EngineKey::join(&[&[EXPIRY, database], &expires_at.to_be_bytes(), key])
@@ -110,7 +121,7 @@ pub(super) fn parse_expiry_key(key: &[u8]) -> Option<(u8, u64, &[u8])> {
     (namespace == EXPIRY && database < MAX_DATABASES).then(|| (database, u64::from_be_bytes(*expires_at), key))
 }
 
-/// Everything but the system namespace, as bounds of [`crate::engine::Db::delete_ranges`].
+/// Everything but the system namespace, as bounds of [`crate::engine::WriteBatch::delete_range`].
 pub(super) fn everything() -> (Vec<u8>, Option<Vec<u8>>) {
     (vec![EXPIRY], None)
 }
@@ -136,6 +147,21 @@ mod tests {
             }
         }
         assert!(*user_bound_after_prefix(0, b"") == *user_bound(1, b""));
+    }
+
+    #[test]
+    fn a_bound_too_long_for_the_engine_is_clipped_without_changing_what_lies_before_it() {
+        for byte in [7, 0xff] {
+            let longest = user_key(3, &vec![byte; MAX_USER_KEY_BYTES]).unwrap();
+            let bound = user_bound(3, &vec![byte; MAX_KEY_BYTES + 5]);
+            let clipped = clipped(bound.clone());
+            assert!(clipped.len() <= MAX_KEY_BYTES && *longest < *bound && *longest < *clipped);
+            let next = user_key(3, &[8]).unwrap();
+            assert_eq!(*next < *bound, *next < *clipped);
+            assert!(*clipped <= *user_bound_after_prefix(3, b""));
+        }
+        let short = user_bound(3, b"short");
+        assert_eq!(*clipped(short.clone()), *short);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) use range::{Entries, KeyRange, Order};
 pub(crate) use scan::ScanOptions;
 pub(crate) use value::{Kind, MAX_STRING_BYTES, Value};
 
-use crate::engine::{Db, Outcome};
+use crate::engine::{Db, Outcome, WriteBatch};
 
 /// How many databases there can be: one namespace byte each (see [`layout`]).
 pub(crate) const MAX_DATABASES: u8 = layout::MAX_DATABASES;
@@ -66,7 +66,9 @@ impl Keyspace {
     /// Removes every key of every database, atomically.
     pub(crate) fn delete_all(&self) -> Result<Outcome<()>> {
         let (start, end) = layout::everything();
-        Ok(Outcome { value: (), seq: self.db.delete_ranges(&[(&start, end.as_deref())])? })
+        let mut batch = WriteBatch::new();
+        batch.delete_range(&start, end.as_deref());
+        Ok(Outcome { value: (), seq: self.db.submit(&batch)? })
     }
 
     /// Writes what is in memory to tables. Nothing is safer afterwards (the log already holds it); a restart is

@@ -4,7 +4,7 @@ use super::layout::{self, EngineKey};
 use super::value::Value;
 use super::{Database, Result, glob};
 use crate::codec::Slice;
-use crate::engine::{self, Outcome, SeqNo, Snapshot};
+use crate::engine::{self, Outcome, SeqNo, Snapshot, WriteBatch};
 
 /// A run of keys of one database. Made by [`Database::between`] and its neighbours.
 #[derive(Clone)]
@@ -113,10 +113,13 @@ impl Database<'_> {
 
     /// Removes every key in `range`, atomically. Index entries stay until the sweep finds them outdated.
     pub(crate) fn delete_range(&self, range: &KeyRange) -> Result<Outcome<()>> {
+        let range = KeyRange { start: layout::clipped(range.start.clone()), end: layout::clipped(range.end.clone()) };
         if range.is_empty() {
             return Ok(Outcome { value: (), seq: SeqNo(0) });
         }
-        Ok(Outcome { value: (), seq: self.db().delete_ranges(&[(&range.start, Some(&range.end))])? })
+        let mut batch = WriteBatch::new();
+        batch.delete_range(&range.start, Some(&range.end));
+        Ok(Outcome { value: (), seq: self.db().submit(&batch)? })
     }
 }
 

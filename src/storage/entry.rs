@@ -34,3 +34,10 @@ pub(crate) struct Version {
     pub(crate) kind: Kind,
     pub(crate) value: Slice,
 }
+
+impl Version {
+    /// What a tombstone over many keys says of each.
+    pub(crate) fn deleted(seq: SeqNo) -> Version {
+        Version { seq, kind: Kind::Tombstone, value: Slice::default() }
+    }
+}

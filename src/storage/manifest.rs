@@ -13,10 +13,12 @@
 //!           | 7: u8 | number: u64                       a log segment is no longer needed
 //!           | 8: u8 | seq: u64                          no sequence number up to here may be given out again
 //!           | 9: u8 | level: u8 | table | times | blobs a table joins a level
+//!           | 10: u8 | level: u8 | table | times | blobs | ranges   ... that has range tombstones
 //! table    := number: u64 | size: u64 | entries: u64 | tombstones: u64 | older: u64
 //!           | first seq: u64 | last seq: u64 | earliest expiry: u64 (all ones: none) | smallest: bytes | largest: bytes
 //! times    := written: u64 (all ones: unknown) | expiring: u64 | quartile: u64{4}
 //! blobs    := count: varint | (blob file: u64 | its length: u64 | bytes that the table points to: u64){count}
+//! ranges   := range tombstones: u64 | end: u8 (of the keys: 0 with `largest`, 1 before it, 2 nowhere; then that is empty)
 //! bytes    := length: varint | length bytes             // integers little-endian
 //! ```
 //!
@@ -30,7 +32,7 @@ use super::current::current_naming;
 pub(crate) use super::current::{current, parse_current};
 use super::log::{LogId, LogReader, Piece, RECORD_HEADER_LEN, Record};
 use super::names::{FileName, FileNumber};
-use super::{Error, Result, SeqNo};
+use super::{End, Error, Result, SeqNo};
 use crate::codec::cursor::Cursor;
 use crate::codec::{Slice, varint};
 use crate::fs::{File, Fs};
@@ -58,8 +60,11 @@ pub(crate) struct TableMeta {
     /// Milliseconds since 1970.
     pub(crate) earliest_expiry: Option<u64>,
     pub(crate) times: TableTimes,
+    /// Of each fragment all.
+    pub(crate) range_tombstones: u64,
+    /// Between these lie all keys that it has, and all that its range tombstones cover.
     pub(crate) smallest: Slice,
-    pub(crate) largest: Slice,
+    pub(crate) largest: End,
     /// Blob files that it points into, each once.
     pub(crate) blobs: Vec<BlobUse>,
 }
@@ -124,17 +129,25 @@ fn encode(edit: &[Change], out: &mut Vec<u8>) {
                 ints(out, &[seq.0]);
             }
             Change::AddTable { level, table } => {
-                out.extend_from_slice(&[9, *level]);
+                out.extend_from_slice(&[if table.range_tombstones > 0 { 10 } else { 9 }, *level]);
                 let expiry = table.earliest_expiry.unwrap_or(NO_EXPIRY);
                 ints(out, &[table.number.0, table.size, table.entries, table.tombstones, table.older]);
                 ints(out, &[table.first_seq.0, table.last_seq.0, expiry]);
                 bytes(out, &table.smallest);
-                bytes(out, &table.largest);
+                bytes(out, table.largest.key().map_or(&[], |key| key));
                 ints(out, &[table.times.written.unwrap_or(NO_TIME), table.times.expiring]);
                 ints(out, &table.times.quartiles);
                 varint::put(out, table.blobs.len() as u64);
                 for blob in &table.blobs {
                     ints(out, &[blob.file.0, blob.file_bytes, blob.used_bytes]);
+                }
+                if table.range_tombstones > 0 {
+                    ints(out, &[table.range_tombstones]);
+                    out.push(match &table.largest {
+                        End::With(_) => 0,
+                        End::Before(_) => 1,
+                        End::Never => 2,
+                    });
                 }
             }
             Change::DropTable { level, number } => {
@@ -177,7 +190,7 @@ fn decode(data: &[u8]) -> Option<Edit> {
         edit.push(match cursor.u8()? {
             1 => Change::NextFile(number(&mut cursor)?),
             2 => Change::Flushed(seq(&mut cursor)?),
-            tag @ (3 | 9) => {
+            tag @ (3 | 9 | 10) => {
                 let level = cursor.u8()?;
                 let mut table = TableMeta {
                     number: number(&mut cursor)?,
@@ -189,11 +202,12 @@ fn decode(data: &[u8]) -> Option<Edit> {
                     last_seq: seq(&mut cursor)?,
                     earliest_expiry: Some(cursor.u64()?).filter(|&at| at != NO_EXPIRY),
                     smallest: Slice::copy_from(cursor.prefixed()?),
-                    largest: Slice::copy_from(cursor.prefixed()?),
+                    largest: End::With(Slice::copy_from(cursor.prefixed()?)),
                     times: TableTimes::default(),
                     blobs: Vec::new(),
+                    range_tombstones: 0,
                 };
-                if tag == 9 {
+                if tag != 3 {
                     table.times.written = Some(cursor.u64()?).filter(|&at| at != NO_TIME);
                     table.times.expiring = amount(&mut cursor)?;
                     for quartile in &mut table.times.quartiles {
@@ -204,6 +218,15 @@ fn decode(data: &[u8]) -> Option<Edit> {
                         let (file_bytes, used_bytes) = (amount(&mut cursor)?, amount(&mut cursor)?);
                         table.blobs.push(BlobUse { file, file_bytes, used_bytes });
                     }
+                }
+                if tag == 10 {
+                    table.range_tombstones = amount(&mut cursor).filter(|count| *count > 0)?;
+                    table.largest = match (cursor.u8()?, table.largest) {
+                        (0, largest) => largest,
+                        (1, End::With(bound)) => End::Before(bound),
+                        (2, End::With(none)) if none.is_empty() => End::Never,
+                        _ => return None,
+                    };
                 }
                 Change::AddTable { level, table }
             }
@@ -365,18 +388,25 @@ mod tests {
             last_seq: SeqNo(14),
             earliest_expiry: None,
             times: TableTimes::default(),
+            range_tombstones: 0,
             smallest: Slice::copy_from(b"a"),
-            largest: Slice::copy_from(&[0xff; 300]),
+            largest: End::With(Slice::copy_from(&[0xff; 300])),
             blobs: Vec::new(),
         };
         let times = TableTimes { written: Some(50), expiring: 3, quartiles: [77, 80, 80, 99] };
         let blobs = vec![BlobUse { file: FileNumber(8), file_bytes: 9000, used_bytes: 4000 }];
         let expiring = TableMeta { earliest_expiry: Some(77), times, blobs, ..table.clone() };
+        let ranged = |largest| TableMeta { range_tombstones: 3, largest, ..table.clone() };
+        let before = ranged(End::before(Some(b"b")));
+        let (with, never) = (ranged(table.largest.clone()), ranged(End::Never));
         vec![
             Change::NextFile(FileNumber(3)),
             Change::Flushed(SeqNo(14)),
             Change::AddTable { level: 0, table },
             Change::AddTable { level: 6, table: expiring },
+            Change::AddTable { level: 2, table: before },
+            Change::AddTable { level: 3, table: with },
+            Change::AddTable { level: 4, table: never },
             Change::DropTable { level: 1, number: FileNumber(2) },
             Change::AddSegment { number: FileNumber(4), prepared: 4096 },
             Change::CloseSegment { number: FileNumber(4), len: 123 },

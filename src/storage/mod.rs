@@ -4,9 +4,11 @@
 pub(crate) mod blob;
 mod cache;
 mod current;
+mod end;
 mod entry;
 mod error;
 mod frame;
+mod fragments;
 #[cfg(test)]
 pub(crate) mod golden;
 pub(crate) mod log;
@@ -20,8 +22,10 @@ pub(crate) mod text;
 pub(crate) mod wal;
 
 pub(crate) use cache::BlockCache;
+pub(crate) use end::End;
 pub(crate) use entry::{Kind, TableId, Version};
 pub(crate) use error::{Error, Result};
+pub(crate) use fragments::{Edge, Fragment, Fragments, Span};
 
 pub(crate) use crate::codec::SeqNo;
 

@@ -1,7 +1,7 @@
 //! Keys and values as text, for people: what is not printable ASCII is escaped.
 
-use super::Kind;
 use super::blob::Pointer;
+use super::{Fragment, Kind};
 
 /// Longer ones are cut.
 const SHOWN_BYTES: usize = 40;
@@ -35,4 +35,18 @@ pub(crate) fn shown_kind(kind: Kind, value: &[u8]) -> String {
         }
         Kind::Tombstone => " deleted".to_owned(),
     }
+}
+
+/// Which keys a range tombstone deletes.
+pub(crate) fn shown_deleted(start: &[u8], end: Option<&[u8]>) -> String {
+    match end {
+        Some(end) => format!("\"{}\" to before \"{}\"", shown(start), shown(end)),
+        None => format!("\"{}\" and all behind", shown(start)),
+    }
+}
+
+/// Which keys range tombstones delete, and at which positions.
+pub(crate) fn shown_fragment(fragment: &Fragment) -> String {
+    let seqs: Vec<String> = fragment.seqs.iter().map(ToString::to_string).collect();
+    format!("{} at {}", shown_deleted(&fragment.start, fragment.end.as_deref()), seqs.join(", "))
 }

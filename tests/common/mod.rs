@@ -20,6 +20,8 @@ pub enum Change {
     Put(Vec<u8>, Vec<u8>),
     PutExpired(Vec<u8>, Vec<u8>),
     Delete(Vec<u8>),
+    /// All keys from the first to before the second; without that, to the last.
+    DeleteRange(Vec<u8>, Option<Vec<u8>>),
 }
 
 /// Changes that must appear together or not at all.
@@ -29,6 +31,13 @@ pub fn random_batch(rng: &mut Rng, keys: u64) -> Vec<Change> {
 }
 
 fn random_change(rng: &mut Rng, keys: u64) -> Change {
+    // Mostly a few keys; now and then all behind one, or none at all.
+    if rng.chance(1, 25) {
+        let start = rng.below(keys + 1);
+        let end = start + if rng.chance(1, 10) { rng.below(keys + 1) } else { rng.below(5) };
+        let end = (!rng.chance(1, 40)).then(|| format!("key{end:04}").into_bytes());
+        return Change::DeleteRange(format!("key{start:04}").into_bytes(), end);
+    }
     let key = format!("key{:04}", rng.below(keys)).into_bytes();
     match rng.below(10) {
         0..=1 => Change::Delete(key),
@@ -53,6 +62,7 @@ pub fn encode(changes: &[Change]) -> WriteBatch {
             Change::Put(key, value) => batch.put(key, value),
             Change::PutExpired(key, value) => batch.put_expiring(key, value, NOW - 1),
             Change::Delete(key) => batch.delete(key),
+            Change::DeleteRange(start, end) => batch.delete_range(start, end.as_deref()),
         }
     }
     batch
@@ -61,9 +71,12 @@ pub fn encode(changes: &[Change]) -> WriteBatch {
 pub fn apply(model: &mut Model, changes: &[Change]) {
     for change in changes {
         match change {
-            Change::Put(key, value) => model.insert(key.clone(), value.clone()),
-            Change::PutExpired(key, _) | Change::Delete(key) => model.remove(key),
-        };
+            Change::Put(key, value) => drop(model.insert(key.clone(), value.clone())),
+            Change::PutExpired(key, _) | Change::Delete(key) => drop(model.remove(key)),
+            Change::DeleteRange(start, end) => {
+                model.retain(|key, _| key < start || end.as_ref().is_some_and(|end| key >= end));
+            }
+        }
     }
 }
 

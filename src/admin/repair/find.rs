@@ -8,6 +8,7 @@ use crate::admin::Result;
 use crate::admin::inventory::{Inventory, missing_or};
 use crate::engine::batch::Ops;
 use crate::engine::memtable::Memtable;
+use crate::engine::range_tombstones::RangeTombstones;
 use crate::engine::version::Listed;
 use crate::engine::{Error, SeqNo};
 use crate::fs::Fs;
@@ -16,12 +17,14 @@ use crate::storage::manifest::TableMeta;
 use crate::storage::names::{FileName, FileNumber};
 use crate::storage::sstable::{self, Parts};
 use crate::storage::wal::SegmentReader;
-use crate::storage::{self, TableId, read_whole};
+use crate::storage::{self, Fragments, TableId, read_whole};
 
 /// See the module's text.
 pub(super) struct Findings {
     /// Those with readable entries.
     pub(super) tables: Vec<Found>,
+    /// The range tombstones of tables.
+    pub(super) ranges: RangeTombstones,
     /// What the log has.
     pub(super) log: Arc<Memtable>,
     /// The newest sequence number met.
@@ -51,7 +54,8 @@ pub(super) fn find(fs: &Arc<dyn Fs>, out: &mut dyn Write) -> Result<Findings> {
     }
     let counts = |number: FileNumber, listed: bool| listed || (!trusted && !inventory.dropped.contains(&number));
     let last = inventory.flushed.max(inventory.last_seq);
-    let mut findings = Findings { tables: Vec::new(), log: Arc::default(), last, losses: Vec::new() };
+    let ranges = RangeTombstones::default();
+    let mut findings = Findings { tables: Vec::new(), ranges, log: Arc::default(), last, losses: Vec::new() };
     let mut numbers: Vec<FileNumber> = inventory.tables.keys().copied().collect();
     numbers.extend(inventory.files.iter().filter_map(|file| match file {
         FileName::Table(number) if !inventory.tables.contains_key(number) => Some(*number),
@@ -78,6 +82,23 @@ pub(super) fn find(fs: &Arc<dyn Fs>, out: &mut dyn Write) -> Result<Findings> {
         }
     }
     Ok(findings)
+}
+
+/// From where to where a table's keys lie.
+fn keys_of(meta: &TableMeta) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    (Some(meta.smallest.to_vec()), meta.largest.key().map(|key| key.to_vec()))
+}
+
+/// What it means that a table's range tombstones cannot be read, if it had any.
+fn lost_ranges(file: String, parts: &Parts, listed: Option<&TableMeta>) -> Option<Loss> {
+    let (offset, length) = match (parts.ranges_at, listed) {
+        (Some(place), _) => place,
+        (None, Some(meta)) if meta.range_tombstones > 0 => (parts.bytes(), meta.size.saturating_sub(parts.bytes())),
+        (None, _) => return None,
+    };
+    let keys = listed.map_or((None, None), keys_of);
+    let what = "range tombstones cannot be read, what they had deleted may be back".to_owned();
+    Some(Loss { file, offset, length, keys, what })
 }
 
 /// What is wrong, without the place: a loss tells that itself.
@@ -116,6 +137,15 @@ fn is_trusted(fs: &Arc<dyn Fs>, inventory: &Inventory) -> bool {
 }
 
 impl Findings {
+    /// The range tombstones of tables and log together.
+    pub(super) fn all_ranges(&self) -> Fragments {
+        let mut all = RangeTombstones::default();
+        for fragment in self.ranges.fragments().iter().chain(self.log.ranges().iter()) {
+            all.add(&fragment.start, fragment.end.as_deref(), &fragment.seqs, SeqNo::MAX);
+        }
+        all.fragments()
+    }
+
     fn table(
         &mut self,
         fs: &Arc<dyn Fs>,
@@ -127,8 +157,7 @@ impl Findings {
         let file = match fs.open(&name).map_err(storage::Error::io(&name, "open")) {
             Ok(file) => file,
             Err(error) => {
-                let keys =
-                    listed.map_or((None, None), |meta| (Some(meta.smallest.to_vec()), Some(meta.largest.to_vec())));
+                let keys = listed.map_or((None, None), keys_of);
                 let length = listed.map_or(0, |meta| meta.size);
                 let what = reason(missing_or(FileName::Table(number), error));
                 self.losses.push(Loss { file: name, offset: 0, length, keys, what });
@@ -167,15 +196,27 @@ impl Findings {
             losses.clear();
         } else if losses.is_empty() && (expected.is_some() || parts.tail_is_lost()) {
             let length = listed.map_or(0, |meta| meta.size.saturating_sub(parts.bytes()));
-            let keys = (largest.clone(), listed.map(|meta| meta.largest.to_vec()));
+            let keys = (largest.clone(), listed.and_then(|meta| keys_of(meta).1));
             let what = "the end of the table is missing".to_owned();
-            losses.push(Loss { file: name, offset: parts.bytes(), length, keys, what });
+            losses.push(Loss { file: name.clone(), offset: parts.bytes(), length, keys, what });
+        }
+        match &parts.ranges {
+            Some(ranges) => self.take_ranges(ranges),
+            None => losses.extend(lost_ranges(name, &parts, listed)),
         }
         self.losses.extend(losses);
         if let (Some(smallest), Some(largest)) = (smallest, largest) {
             self.tables.push(Found { number, smallest, largest });
         }
         Ok(())
+    }
+
+    fn take_ranges(&mut self, ranges: &Fragments) {
+        for fragment in ranges.iter() {
+            self.last = fragment.seqs.iter().fold(self.last, |last, seq| last.max(*seq));
+            // Of each key the newest version counts, and nothing else.
+            self.ranges.add(&fragment.start, fragment.end.as_deref(), &fragment.seqs, SeqNo::MAX);
+        }
     }
 
     /// Takes the changes above `from` out of a segment, and raises it to the last of them.

@@ -10,6 +10,7 @@ use crate::engine::checkpoint::number_manifest;
 use crate::engine::expiries::Expiries;
 use crate::engine::merge::{Direction, Merge, Source};
 use crate::engine::output::meta;
+use crate::engine::range_tombstones::Cursor;
 use crate::engine::sources::{KeyRange, MemtableSource};
 use crate::engine::version::LEVELS;
 use crate::engine::{self, Options, SeqNo};
@@ -47,13 +48,15 @@ pub(super) fn rebuild(from: &Arc<dyn Fs>, findings: &Findings, to: &Arc<dyn Fs>)
     let mut output = Output { to: to.clone(), cut_at: options.table_bytes, next: 1, current: None, tables: Vec::new() };
     let mut keys = 0;
     let mut key: Option<Vec<u8>> = None;
+    let ranges = findings.all_ranges();
+    let mut deleted = Cursor::new(&ranges, SeqNo::MAX);
     while merge.advance()? {
         if key.as_deref() == Some(merge.key()) {
             continue;
         }
         key = Some(merge.key().to_vec());
         // Nothing lies below that a tombstone would have to hide.
-        if merge.kind() != Kind::Tombstone {
+        if merge.kind() != Kind::Tombstone && deleted.at(merge.key()) < Some(merge.seq()) {
             output.add(&merge)?;
             keys += 1;
         }

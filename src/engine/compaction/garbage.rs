@@ -1,4 +1,4 @@
-//! Tables with much garbage: deletes, overwritten versions, and values that have expired. They are rewritten although
+//! Tables with much garbage: deletes, of keys and of ranges, overwritten versions, and values that have expired. They are rewritten although
 //! their level has the size it should have, so that the space comes back without anybody writing.
 //!
 //! Only a table whose every entry is at or below the retention floor is looked at: with nothing of its range below it,
@@ -24,7 +24,7 @@ const BATCH_TABLES: u64 = 4;
 
 /// Entries that nobody needs, about; if not 0, then at least one.
 fn garbage(meta: &TableMeta, now: u64) -> u64 {
-    meta.tombstones + meta.older + meta.times.expired(now)
+    meta.tombstones + meta.range_tombstones + meta.older + meta.times.expired(now)
 }
 
 /// The table with the greatest share of garbage, if it is enough.
@@ -32,9 +32,12 @@ pub(crate) fn pick(view: &View<'_>) -> Option<Task> {
     let share = if view.idle { IDLE_SHARE } else { SHARE };
     let due = |meta: &TableMeta| {
         let garbage = garbage(meta, view.now);
-        garbage > 0 && garbage * share >= meta.entries && meta.last_seq <= view.floor
+        // How much a range tombstone hides nobody knows: with nothing better to do, one is enough.
+        let much = garbage * share >= meta.entries + meta.range_tombstones || view.idle && meta.range_tombstones > 0;
+        garbage > 0 && much && meta.last_seq <= view.floor
     };
-    let part = |meta: &TableMeta| garbage(meta, view.now) as f64 / meta.entries.max(1) as f64;
+    let all = |meta: &TableMeta| (meta.entries + meta.range_tombstones).max(1);
+    let part = |meta: &TableMeta| garbage(meta, view.now) as f64 / all(meta) as f64;
     let sorted =
         view.version.tables().filter(|(level, table)| *level > 0 && table.damage().is_none() && due(&table.meta));
     let (level, worst) = sorted.max_by(|(_, a), (_, b)| part(&a.meta).total_cmp(&part(&b.meta)))?;
@@ -68,7 +71,8 @@ pub(crate) fn pick_all(version: &Version, floor: SeqNo, now: u64) -> Vec<Task> {
     let wasteful = |table: &&Arc<TableHandle>| {
         let meta = &table.meta;
         let expired = meta.earliest_expiry.is_some_and(|at| at <= now);
-        table.damage().is_none() && (meta.tombstones > 0 || meta.older > 0 || expired) && meta.first_seq <= floor
+        let deletes = meta.tombstones > 0 || meta.range_tombstones > 0;
+        table.damage().is_none() && (deletes || meta.older > 0 || expired) && meta.first_seq <= floor
     };
     let tables = version.levels[bottom].iter().filter(wasteful);
     tables.map(|table| Task::merge(Why::Asked, vec![(bottom, vec![table.clone()])], bottom)).collect()

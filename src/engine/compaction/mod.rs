@@ -6,6 +6,7 @@
 //! | [`task`] | a compaction to be done: merge, move or drop |
 //! | [`pick`] | which task is next: a pure function of version, options, time, retention floor and whether it is idle |
 //! | [`leveled`], [`tiered`], [`fifo`] | what each strategy finds due |
+//! | [`deleted`] | tables of which range tombstones have left nothing |
 //! | [`garbage`] | tables full of deletes, overwritten versions and expired values |
 //! | [`damage`] | what is left to do round damaged tables |
 //! | [`run`] | doing a task, in one edit of the manifest |
@@ -15,6 +16,7 @@
 //! in between, and they add to level 0 what is newer than every input.
 
 mod damage;
+mod deleted;
 mod fifo;
 mod garbage;
 mod leveled;

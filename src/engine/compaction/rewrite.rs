@@ -10,11 +10,14 @@ use std::sync::Arc;
 use super::task::{Task, bytes};
 use crate::engine::flush::value_of;
 use crate::engine::merge::{Direction, Merge, Source};
+use crate::engine::covers::Hidden;
 use crate::engine::output::{Keep, TableOutput};
+use crate::engine::range_tombstones::{Cursor, RangeTombstones};
 use crate::engine::shared::Shared;
 use crate::engine::sources::{KeyRange, TablesSource};
 use crate::engine::version::{TableHandle, Version};
-use crate::engine::{Error, Result};
+use crate::engine::{Error, Result, SeqNo};
+use crate::storage::{Edge, End, Fragment, Fragments};
 use crate::storage::manifest::TableMeta;
 use crate::storage::sstable::ReadMode;
 
@@ -49,12 +52,18 @@ impl Shared {
 
     /// The part of a task's output whose keys are in `range`.
     fn rewrite_part(&self, task: &Task, version: &Version, range: &KeyRange) -> Result<TableOutput<'_>> {
+        let mut keep = Keep::new(&self.retention, self.options.clock.now());
+        let floor = keep.floor();
+        // Within level 0 one table comes of several, and below it, unseen, lie older ones.
+        let within_flushed = task.target == 0;
+        let ranges = gather(task, range, floor)?;
         let source = |tables: Vec<Arc<TableHandle>>| -> Box<dyn Source> {
             Box::new(TablesSource::new(tables, range.clone(), Direction::Forward, ReadMode::Streaming))
         };
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
         for (level, tables) in &task.inputs {
-            let within: Vec<_> = tables.iter().filter(|table| meets(table, range)).cloned().collect();
+            let is_read = |table: &&Arc<TableHandle>| meets(table, range) && !is_deleted(&table.meta, &ranges, floor);
+            let within: Vec<_> = tables.iter().filter(is_read).cloned().collect();
             match level {
                 0 => sources.extend(within.into_iter().map(|table| source(vec![table]))),
                 _ => sources.push(source(within)),
@@ -63,14 +72,15 @@ impl Shared {
         let mut merge = Merge::new(Direction::Forward, sources);
         let mut below = Below::new(version, task.target);
         let mut met = Met::new(version, task.target, self.options.table_bytes);
-        let mut keep = Keep::new(&self.retention, self.options.clock.now());
         let written = task.tables().filter_map(|(_, table)| table.meta.times.written).max();
-        // Within level 0 one table comes of several, and below it, unseen, lie older ones.
-        let within_flushed = task.target == 0;
         let cut_at = if within_flushed { u64::MAX } else { self.options.table_bytes };
-        let mut output = TableOutput::new(self, cut_at, written);
+        let needed = if within_flushed { ranges.clone() } else { below.still_needed(&ranges, floor) };
+        let mut output = TableOutput::new(self, cut_at, written, needed);
+        let mut deleted = Cursor::new(&ranges, floor);
+        let mut hidden = Hidden::default();
         let mut key: Vec<u8> = Vec::new();
-        while merge.advance()? {
+        let mut more = merge.advance()?;
+        while more {
             if *merge.key() != *key {
                 if range.is_behind(merge.key(), Direction::Forward) {
                     break;
@@ -78,17 +88,24 @@ impl Shared {
                 key.clear();
                 key.extend_from_slice(merge.key());
                 keep.next_key();
-                output.next_key()?;
+                output.next_key(&key)?;
                 if !within_flushed && met.is_enough(&key) {
-                    output.cut()?;
+                    output.cut(&key)?;
                 }
                 if self.is_stopping() {
                     return Err(Error::Closed);
                 }
             }
-            if let Some(kind) = keep.version(merge.seq(), merge.kind(), || !within_flushed && below.is_empty_at(&key)) {
-                output.add(&key, merge.seq(), kind, value_of(kind, merge.value_bytes()))?;
+            let seq = merge.seq();
+            let is_bottom = || !within_flushed && below.is_empty_at(&key);
+            let span = deleted.span(&key);
+            if let Some(kind) = keep.version(seq, merge.kind(), span.newest, is_bottom) {
+                output.add(&key, seq, kind, value_of(kind, merge.value_bytes()))?;
             }
+            more = match span.newest.filter(|newest| seq < *newest && hidden.is_enough(span)) {
+                Some(newest) => merge.skip(span.end.as_deref(), newest)?,
+                None => merge.advance()?,
+            };
         }
         Ok(output)
     }
@@ -116,8 +133,7 @@ fn side_by_side<'a, P: Sync, T: Send>(parts: &'a [P], work: impl Fn(&'a P) -> T 
 
 fn meets(table: &TableHandle, range: &KeyRange) -> bool {
     let above = match range.lower() {
-        Bound::Included(lower) => *table.meta.largest >= *lower,
-        Bound::Excluded(lower) => *table.meta.largest > *lower,
+        Bound::Included(lower) | Bound::Excluded(lower) => !table.meta.largest.precedes(lower),
         Bound::Unbounded => true,
     };
     above && !range.is_behind(&table.meta.smallest, Direction::Forward)
@@ -162,7 +178,7 @@ impl<'a> Met<'a> {
 
     /// Whether the table is to end before `key`; asked for ascending keys.
     fn is_enough(&mut self, key: &[u8]) -> bool {
-        while let Some(passed) = self.tables.next_if(|table| *table.meta.largest < *key) {
+        while let Some(passed) = self.tables.next_if(|table| table.meta.largest.precedes(key)) {
             self.bytes += passed.meta.size;
         }
         let enough = self.bytes > self.enough;
@@ -173,20 +189,82 @@ impl<'a> Met<'a> {
     }
 }
 
-/// Whether a key can be in a level deeper than a task's target. Asked for ascending keys, so it only ever moves on.
+/// What can be in a level deeper than a task's target. Asked about keys, they must ascend: it only ever moves on.
 pub(super) struct Below<'a> {
+    deeper: &'a [Vec<Arc<TableHandle>>],
     levels: Vec<std::iter::Peekable<std::slice::Iter<'a, Arc<TableHandle>>>>,
 }
 
 impl<'a> Below<'a> {
     pub(super) fn new(version: &'a Version, target: usize) -> Below<'a> {
-        Below { levels: version.levels[target + 1..].iter().map(|tables| tables.iter().peekable()).collect() }
+        let deeper = &version.levels[target + 1..];
+        Below { deeper, levels: deeper.iter().map(|tables| tables.iter().peekable()).collect() }
     }
 
     pub(super) fn is_empty_at(&mut self, key: &[u8]) -> bool {
         self.levels.iter_mut().all(|tables| {
-            while tables.next_if(|table| *table.meta.largest < *key).is_some() {}
+            while tables.next_if(|table| table.meta.largest.precedes(key)).is_some() {}
             tables.peek().is_none_or(|table| *table.meta.smallest > *key)
         })
     }
+
+    /// What of range tombstones must stay for the sake of deeper levels, or of readers. The newest position at or below
+    /// the floor hides nothing in the output: what it did hide there was left out. It stays where deeper tables can hold
+    /// something to hide.
+    fn still_needed(&self, ranges: &Fragments, floor: SeqNo) -> Fragments {
+        let mut needed = Vec::new();
+        for fragment in ranges.iter() {
+            let above = fragment.seqs.partition_point(|seq| *seq > floor);
+            let newer = Fragment { seqs: fragment.seqs[..above].to_vec(), ..fragment.clone() };
+            let whole = self.part_with_tables(fragment);
+            let mut add = |part: Option<Fragment>| needed.extend(part.filter(|part| !part.seqs.is_empty()));
+            match whole {
+                None => add(Some(newer)),
+                Some(part) => {
+                    add(newer.within(b"", Some(&part.start)));
+                    let behind = part.end.as_deref().and_then(|end| newer.within(end, None));
+                    add(Some(part));
+                    add(behind);
+                }
+            }
+        }
+        Fragments::new(needed)
+    }
+
+    /// The fragment from the first deeper table that it meets to the last.
+    fn part_with_tables(&self, fragment: &Fragment) -> Option<Fragment> {
+        let end = End::before(fragment.end.as_deref());
+        let met = |tables: &'a Vec<Arc<TableHandle>>| {
+            let first = tables.partition_point(|table| table.meta.largest.precedes(&fragment.start));
+            let behind = tables.partition_point(|table| !end.precedes(&table.meta.smallest));
+            tables.get(first..behind).filter(|met| !met.is_empty())
+        };
+        let met = || self.deeper.iter().filter_map(met);
+        let smallest = met().map(|tables| &tables[0].meta.smallest).min()?;
+        let largest = met().map(|tables| &tables[tables.len() - 1].meta.largest).max()?;
+        fragment.within(smallest, largest.bound().as_deref())
+    }
+}
+
+/// The range tombstones of a task's inputs within `range`, without what nobody at or above `floor` can read.
+fn gather(task: &Task, range: &KeyRange, floor: SeqNo) -> Result<Fragments> {
+    let bound = |bound: Bound<&[u8]>| match bound {
+        Bound::Included(key) | Bound::Excluded(key) => Some(Edge::from(key)),
+        Bound::Unbounded => None,
+    };
+    // Parts of a task include their lower bound and not their upper one.
+    let (lower, upper) = (bound(range.lower()).unwrap_or_default(), bound(range.upper()));
+    let mut all = RangeTombstones::default();
+    for (_, table) in task.tables().filter(|(_, table)| table.has_ranges()) {
+        for part in table.ranges()?.iter().filter_map(|fragment| fragment.within(&lower, upper.as_deref())) {
+            all.add(&part.start, part.end.as_deref(), &part.seqs, floor);
+        }
+    }
+    Ok(all.fragments())
+}
+
+/// Whether nobody at or above `floor` can read anything of a table: newer range tombstones cover it from end to end. Its
+/// own hide nothing that those do not.
+pub(super) fn is_deleted(table: &TableMeta, ranges: &Fragments, floor: SeqNo) -> bool {
+    !ranges.is_empty() && ranges.cover(&table.smallest, &table.largest, floor) > Some(table.last_seq)
 }

@@ -5,7 +5,7 @@ use tracing::info;
 
 use super::pick::{LAST, View, pick, pick_from};
 use super::task::{Action, Task};
-use super::{Strategy, garbage};
+use super::{Strategy, deleted, garbage};
 use crate::engine::shared::Shared;
 use crate::engine::stats::add;
 use crate::engine::{Error, Result};
@@ -18,7 +18,8 @@ impl Shared {
         let state = self.state();
         let now = self.options.clock.now();
         let floor = self.retention.floor();
-        let task = pick(&View { version: &state.version, options: &self.options, now, floor, idle });
+        let view = View { version: &state.version, options: &self.options, now, floor, idle };
+        let task = deleted::pick(&state.version, floor).or_else(|| pick(&view));
         drop(state);
         task.map_or(Ok(false), |task| self.run_unless_damaged(&task).map(|()| true))
     }

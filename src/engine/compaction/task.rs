@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::engine::version::{TableHandle, Version};
+use crate::storage::End;
 
 /// Tables of level 0 that one task takes, so that its memory has a bound: each is a stream of its own.
 pub(crate) const MAX_L0_INPUTS: usize = 32;
@@ -152,7 +153,7 @@ pub(crate) fn bytes(tables: &[Arc<TableHandle>]) -> u64 {
 }
 
 /// The range that holds all of these tables.
-fn hull(tables: &[Arc<TableHandle>]) -> Option<(&[u8], &[u8])> {
+fn hull(tables: &[Arc<TableHandle>]) -> Option<(&[u8], &End)> {
     let smallest = tables.iter().map(|table| &table.meta.smallest).min()?;
     let largest = tables.iter().map(|table| &table.meta.largest).max()?;
     Some((smallest, largest))
@@ -161,13 +162,13 @@ fn hull(tables: &[Arc<TableHandle>]) -> Option<(&[u8], &[u8])> {
 /// Whether no two of these tables can hold the same key.
 fn apart(mut tables: Vec<Arc<TableHandle>>) -> bool {
     tables.sort_by(|a, b| a.meta.smallest.cmp(&b.meta.smallest));
-    tables.windows(2).all(|pair| pair[0].meta.largest < pair[1].meta.smallest)
+    tables.windows(2).all(|pair| pair[0].meta.largest.precedes(&pair[1].meta.smallest))
 }
 
-/// Of the two tables beside a gap that holds `key` one that is at most half full.
-fn small_neighbour(version: &Version, level: usize, key: &[u8], table_bytes: u64) -> Option<Arc<TableHandle>> {
+/// Of the two tables beside the gap in which `end` lies one that is at most half full.
+fn small_neighbour(version: &Version, level: usize, end: &End, table_bytes: u64) -> Option<Arc<TableHandle>> {
     let tables = &version.levels[level];
-    let after = tables.partition_point(|table| *table.meta.smallest <= *key);
+    let after = tables.partition_point(|table| !end.precedes(&table.meta.smallest));
     let beside = [after.checked_sub(1), Some(after)].into_iter().flatten().filter_map(|at| tables.get(at));
     let fits = |table: &&Arc<TableHandle>| table.meta.size <= table_bytes / 2 && table.damage().is_none();
     beside.filter(fits).min_by_key(|table| table.meta.size).cloned()

@@ -6,6 +6,7 @@
 //! options  := ("leveled" | "tiered" | "fifo") name=number* ["idle"]
 //! level    := number ":" table*            // all tables from the newest to the oldest
 //! table    := first "-" last "/" size ("," name "=" number)* [",damaged"]
+//! last     := key | "<" key | "*"           // as the range of a range tombstone ends: before the key, or never
 //! ```
 //!
 //! A table has a hundred entries unless it says otherwise. With `UPDATE_GOLDEN=1` the tasks are written anew; read the
@@ -24,7 +25,7 @@ use crate::codec::{SeqNo, Slice};
 use crate::engine::version::{TableHandle, TableSource, Version};
 use crate::engine::{Error, Options};
 use crate::fs::SimFs;
-use crate::storage::BlockCache;
+use crate::storage::{BlockCache, End};
 use crate::storage::golden::golden;
 use crate::storage::manifest::{Change, TableMeta, TableTimes};
 use crate::storage::names::FileNumber;
@@ -144,14 +145,25 @@ fn table(number: u64, word: &str) -> TableMeta {
         earliest_expiry: (expiring > 0).then_some(from),
         times: TableTimes { written: numbers.find("written"), expiring, quartiles },
         smallest: Slice::copy_from(smallest.as_bytes()),
-        largest: Slice::copy_from(largest.as_bytes()),
+        range_tombstones: numbers.get("ranges", 0),
+        largest: match largest.strip_prefix('<') {
+            Some(bound) => End::before(Some(bound.as_bytes())),
+            None if largest == "*" => End::Never,
+            None => End::With(Slice::copy_from(largest.as_bytes())),
+        },
     };
     numbers.done();
     table
 }
 
 fn range(table: &TableHandle) -> String {
-    format!("{}-{}", String::from_utf8_lossy(&table.meta.smallest), String::from_utf8_lossy(&table.meta.largest))
+    let text = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
+    let last = match &table.meta.largest {
+        End::With(key) => text(key),
+        End::Before(bound) => format!("<{}", text(bound)),
+        End::Never => "*".to_owned(),
+    };
+    format!("{}-{last}", text(&table.meta.smallest))
 }
 
 /// Such as `merge 0: a-c b-d, 6: a-z into 6 (flushed)`.

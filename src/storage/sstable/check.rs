@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::properties::Properties;
 use super::salvage::{Entry, Parts, Piece, comes_before};
 use crate::codec::hash::KeyHash;
-use crate::storage::Error;
+use crate::storage::{Error, Fragments};
 use crate::storage::text::shown_range;
 
 /// What a check has found.
@@ -51,8 +51,10 @@ pub(crate) fn check(parts: &Arc<Parts>) -> Checked {
         counted.data_bytes += length;
     }
     counted.largest_key = last_key.unwrap_or_default();
+    parts.ranges.iter().flat_map(Fragments::iter).for_each(|fragment| counted.count_ranges(fragment));
     if whole
         && parts.index.is_some()
+        && parts.ranges.is_some()
         && let Some(told) = &parts.properties
         && *told != counted
     {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::footer::FORMAT_VERSION;
 use super::salvage::{Entry, Parts, Piece};
-use crate::storage::text::{shown, shown_kind, shown_range};
+use crate::storage::Fragments;
+use crate::storage::text::{shown, shown_fragment, shown_kind, shown_range};
 
 /// Describes a table: what it says of itself, and each data block with its first and last key, or with all its entries.
 /// What is damaged is said to be in its place; whether anything is.
@@ -17,14 +18,17 @@ pub(crate) fn dump(parts: &Arc<Parts>, entries_too: bool, out: &mut dyn Write) -
         writeln!(out, "seq      {} .. {}", p.smallest_seq, p.largest_seq)?;
         writeln!(
             out,
-            "entries  {}: {} tombstones, {} older versions, {} expiring (earliest {})",
-            p.entries, p.tombstones, p.older_versions, p.expiring, p.earliest_expiry
+            "entries  {}: {} tombstones, {} older versions, {} expiring (earliest {}); {} range tombstones",
+            p.entries, p.tombstones, p.older_versions, p.expiring, p.earliest_expiry, p.range_tombstones
         )?;
         writeln!(
             out,
             "bytes    keys {}, values {}, {} data blocks {}",
             p.key_bytes, p.value_bytes, p.data_blocks, p.data_bytes
         )?;
+    }
+    for fragment in parts.ranges.iter().flat_map(Fragments::iter) {
+        writeln!(out, "deleted  {}", shown_fragment(fragment))?;
     }
     for problem in &parts.problems {
         writeln!(out, "damaged  {problem}")?;

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! header := magic: "CSST" | version: u32 | table: u64                                       // little-endian
-//! footer := filter: handle | index: handle | properties: handle | table: u64 | version: u32
+//! footer := ranges: handle | filter: handle | index: handle | properties: handle | table: u64 | version: u32
 //!           | crc: u32 | magic: "CSST"                                                      // crc covers all before it
 //! handle := offset: u64 | length: u32                                                       // of a stored block
 //! ```
+//!
+//! The handle of range tombstones has the length 0 if there are none; its offset is where the data blocks end all the same.
 //!
 //! The header needs no checksum: the reader knows every byte of it beforehand.
 
@@ -18,12 +20,12 @@ use crate::storage::TableId;
 const MAGIC: [u8; 4] = *b"CSST";
 
 /// Goes up with every change that an older reader would misread.
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
 
 pub(super) const HEADER_BYTES: usize = MAGIC.len() + size_of::<u32>() + size_of::<u64>();
 
 const HANDLE_BYTES: usize = size_of::<u64>() + size_of::<u32>();
-const COVERED_BYTES: usize = 3 * HANDLE_BYTES + size_of::<u64>() + size_of::<u32>();
+const COVERED_BYTES: usize = 4 * HANDLE_BYTES + size_of::<u64>() + size_of::<u32>();
 pub(super) const FOOTER_BYTES: usize = COVERED_BYTES + size_of::<u32>() + MAGIC.len();
 
 pub(super) fn header(TableId(table): TableId) -> [u8; HEADER_BYTES] {
@@ -51,6 +53,7 @@ pub(super) fn table_of(header: &[u8; HEADER_BYTES]) -> Result<TableId, Malformed
 /// Where the parts behind the data blocks are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Footer {
+    pub(super) ranges: Handle,
     pub(super) filter: Handle,
     pub(super) index: Handle,
     pub(super) properties: Handle,
@@ -59,7 +62,7 @@ pub(super) struct Footer {
 impl Footer {
     pub(super) fn encode(&self, TableId(table): TableId) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FOOTER_BYTES);
-        for handle in [self.filter, self.index, self.properties] {
+        for handle in [self.ranges, self.filter, self.index, self.properties] {
             bytes.extend_from_slice(&handle.offset.to_le_bytes());
             bytes.extend_from_slice(&handle.length.to_le_bytes());
         }
@@ -78,6 +81,7 @@ impl Footer {
         }
         let mut cursor = Cursor::new(bytes);
         let mut handle = || Some(Handle { offset: cursor.u64()?, length: cursor.u32()? });
+        let ranges = handle().ok_or(MALFORMED)?;
         let filter = handle().ok_or(MALFORMED)?;
         let index = handle().ok_or(MALFORMED)?;
         let properties = handle().ok_or(MALFORMED)?;
@@ -92,13 +96,14 @@ impl Footer {
         if id != table {
             return Err(Malformed("file belongs to another table"));
         }
-        let tiled = filter.offset >= HEADER_BYTES as u64
+        let tiled = ranges.offset >= HEADER_BYTES as u64
+            && ranges.end() == filter.offset
             && filter.end() == index.offset
             && index.end() == properties.offset
             && properties.end() == offset;
         if !tiled {
             return Err(Malformed("parts of the table do not meet"));
         }
-        Ok(Footer { filter, index, properties })
+        Ok(Footer { ranges, filter, index, properties })
     }
 }

@@ -1,10 +1,10 @@
 //! SSTable: a sorted, immutable file of entries, written once from front to back and then only read.
 //!
 //! ```text
-//! +--------+------+------+-----+------+--------+-------+------------+--------+
-//! | header | data | data | ... | data | filter | index | properties | footer |
-//! +--------+------+------+-----+------+--------+-------+------------+--------+
-//! 0        16                                                    file length - FOOTER_BYTES
+//! +--------+------+------+-----+------+----------+--------+-------+------------+--------+
+//! | header | data | data | ... | data | [ranges] | filter | index | properties | footer |
+//! +--------+------+------+-----+------+----------+--------+-------+------------+--------+
+//! 0        16                                                               file length - FOOTER_BYTES
 //! ```
 //!
 //! The parts tile the file: each starts where the one before ends, so every byte is accounted for, and every byte is
@@ -13,8 +13,8 @@
 //! noticed as surely as a bad one.
 //!
 //! A point read asks the [`filter`] ("surely not here"), then the [`index`] for the only data block that can hold the
-//! answer, then that [`block`], through the block cache. Filter, index and properties stay in memory while the table
-//! is open. `docs/format.md` has all grammars on one page.
+//! answer, then that [`block`], through the block cache; and, where a table has some, its range tombstones ([`ranges`]).
+//! Those, filter, index and properties stay in memory while the table is open. `docs/format.md` has all grammars on one page.
 
 mod block;
 mod block_builder;
@@ -29,6 +29,7 @@ mod iter;
 mod many;
 mod options;
 mod properties;
+mod ranges;
 mod reader;
 mod salvage;
 mod writer;
@@ -46,7 +47,7 @@ pub(crate) use options::TableOptions;
 pub(crate) use properties::Properties;
 pub(crate) use reader::{ReadMode, Table};
 pub(crate) use salvage::{Entry, Parts, Piece, Pieces};
-pub(crate) use writer::{TableMeta, TableWriter};
+pub(crate) use writer::{Bounds, TableMeta, TableWriter};
 
 #[cfg(test)]
 pub(crate) use block_builder::one_entry_block;

@@ -3,16 +3,18 @@
 //! ```text
 //! properties := entries: u64 | tombstones: u64 | expiring: u64 | earliest_expiry: u64 | older_versions: u64
 //!               | smallest_seq: u64 | largest_seq: u64 | key_bytes: u64 | value_bytes: u64
-//!               | data_blocks: u64 | data_bytes: u64 | smallest_key: bytes | largest_key: bytes   // little-endian
+//!               | data_blocks: u64 | data_bytes: u64 | range_tombstones: u64
+//!               | smallest_key: bytes | largest_key: bytes                                      // little-endian
 //! bytes      := length: varint | length bytes
 //! ```
 
 use super::Malformed;
 use crate::codec::cursor::Cursor;
 use crate::codec::{SeqNo, varint};
-use crate::storage::Kind;
+use crate::storage::{Fragment, Kind};
 
-/// The properties of a table. Of one without entries, sequence numbers are 0 and keys empty.
+/// The properties of a table. Keys are those of entries: empty if there are none. Sequence numbers are also those of range
+/// tombstones; without either they are 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Properties {
     /// Entries of all kinds.
@@ -33,6 +35,8 @@ pub(crate) struct Properties {
     pub(crate) data_blocks: u64,
     /// All data blocks together, as stored.
     pub(crate) data_bytes: u64,
+    /// Of each fragment all.
+    pub(crate) range_tombstones: u64,
     pub(crate) smallest_key: Vec<u8>,
     pub(crate) largest_key: Vec<u8>,
 }
@@ -41,9 +45,7 @@ impl Properties {
     /// Counts an entry; smallest and largest key are left to the writer.
     #[inline]
     pub(super) fn count(&mut self, key: &[u8], seq: SeqNo, kind: Kind, value: &[u8], older_version: bool) {
-        let first = self.entries == 0;
-        self.smallest_seq = if first { seq } else { self.smallest_seq.min(seq) };
-        self.largest_seq = self.largest_seq.max(seq);
+        self.count_seq(seq);
         self.entries += 1;
         self.older_versions += u64::from(older_version);
         self.key_bytes += key.len() as u64;
@@ -56,6 +58,21 @@ impl Properties {
             }
             Kind::Tombstone => self.tombstones += 1,
         }
+    }
+
+    /// Counts the range tombstones over a fragment.
+    pub(super) fn count_ranges(&mut self, fragment: &Fragment) {
+        for seq in &fragment.seqs {
+            self.count_seq(*seq);
+            self.range_tombstones += 1;
+        }
+    }
+
+    #[inline]
+    fn count_seq(&mut self, seq: SeqNo) {
+        let first = self.entries == 0 && self.range_tombstones == 0;
+        self.smallest_seq = if first { seq } else { self.smallest_seq.min(seq) };
+        self.largest_seq = self.largest_seq.max(seq);
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -72,6 +89,7 @@ impl Properties {
             self.value_bytes,
             self.data_blocks,
             self.data_bytes,
+            self.range_tombstones,
         ] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
@@ -102,6 +120,7 @@ impl Properties {
             value_bytes: cursor.u64()?,
             data_blocks: cursor.u64()?,
             data_bytes: cursor.u64()?,
+            range_tombstones: cursor.u64()?,
             smallest_key: cursor.prefixed()?.to_vec(),
             largest_key: cursor.prefixed()?.to_vec(),
         })

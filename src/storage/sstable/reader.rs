@@ -11,11 +11,12 @@ use crate::storage::frame::{self, Handle};
 use super::index::Index;
 use super::iter::{Backward, Forward};
 use super::properties::Properties;
+use super::ranges;
 use crate::codec::hash::KeyHash;
 use crate::codec::{SeqNo, Slice};
 use crate::fs::File;
 use crate::storage::cache::{Peek, Slots};
-use crate::storage::{BlockCache, Error, Result, TableId, Version, read_exact};
+use crate::storage::{BlockCache, Error, Fragments, Result, TableId, Version, read_exact};
 
 /// An open table. Filter, index and properties are in memory; data blocks come from the cache or the file.
 pub(crate) struct Table {
@@ -28,6 +29,7 @@ pub(crate) struct Table {
     filter: Filter,
     index: Index,
     properties: Properties,
+    ranges: Fragments,
 }
 
 /// How an iterator comes by its blocks.
@@ -60,8 +62,8 @@ impl Table {
         read_exact(&*file, name, &mut bytes, footer_at)?;
         let footer = Footer::decode(&bytes, id, footer_at).map_err(corrupt(footer_at))?;
 
-        // The three parts lie one behind the other and within the file, as the footer has checked: one read.
-        let start = footer.filter.offset;
+        // The parts lie one behind the other and within the file, as the footer has checked: one read.
+        let start = footer.ranges.offset;
         let len = usize::try_from(footer_at - start)
             .map_err(|_| Error::corrupt(name, "parts of the table exceed this machine's memory", footer_at))?;
         let parts = Slice::build(len, |buffer| read_exact(&*file, name, buffer, start))?;
@@ -74,17 +76,36 @@ impl Table {
         let index = Index::decode(&part(footer.index)?).map_err(corrupt(footer.index.offset))?;
         let properties = part(footer.properties)?;
         let properties = Properties::decode(&properties).map_err(corrupt(footer.properties.offset))?;
-        if index.data_end() != footer.filter.offset || index.len() as u64 != properties.data_blocks {
+        let ranges = match footer.ranges.length {
+            0 => Fragments::default(),
+            _ => ranges::decode(&part(footer.ranges)?).map_err(corrupt(footer.ranges.offset))?,
+        };
+        if ranges.count() != properties.range_tombstones {
+            return Err(Error::corrupt(name, "range tombstones are not as many as there were", footer.ranges.offset));
+        }
+        if index.data_end() != footer.ranges.offset || index.len() as u64 != properties.data_blocks {
             return Err(Error::corrupt(name, "index does not cover the data blocks", footer.index.offset));
         }
         let slots = Slots::new(index.len());
-        Ok(Table { file, name: name.to_owned(), id, cache, slots, filter, index, properties })
+        Ok(Table { file, name: name.to_owned(), id, cache, slots, filter, index, properties, ranges })
     }
 
-    /// The newest version of `key` that is not newer than `as_of`; `hash` is the hash of `key`. Touches at most one
-    /// data block.
+    /// The newest version of `key` that is not newer than `as_of`; a range tombstone over it is one. `hash` is the hash of
+    /// `key`. Touches at most one data block.
     pub(crate) fn get(&self, key: &[u8], as_of: SeqNo, hash: KeyHash) -> Result<Option<Version>> {
         debug_assert_eq!(hash, KeyHash::of(key));
+        let found = self.get_entry(key, as_of, hash)?;
+        if self.ranges.is_empty() {
+            return Ok(found);
+        }
+        let deleted = self.ranges.newest(key, as_of);
+        Ok(match deleted.filter(|deleted| found.as_ref().is_none_or(|found| found.seq < *deleted)) {
+            Some(deleted) => Some(Version::deleted(deleted)),
+            None => found,
+        })
+    }
+
+    fn get_entry(&self, key: &[u8], as_of: SeqNo, hash: KeyHash) -> Result<Option<Version>> {
         if !self.may_hold(hash, as_of) {
             return Ok(None);
         }
@@ -105,6 +126,11 @@ impl Table {
     /// All versions of all keys from `upper` back to the first: key descending, seq ascending.
     pub(crate) fn iter_backward(self: &Arc<Self>, upper: Bound<&[u8]>, mode: ReadMode) -> Backward {
         Backward::new(self.clone(), upper, mode)
+    }
+
+    /// Its range tombstones.
+    pub(crate) fn ranges(&self) -> &Fragments {
+        &self.ranges
     }
 
     pub(super) fn filter(&self) -> &Filter {

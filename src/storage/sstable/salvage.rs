@@ -14,10 +14,11 @@ use super::footer::{self, FOOTER_BYTES, Footer, HEADER_BYTES};
 use crate::storage::frame::{self, Handle};
 use super::index::Index;
 use super::properties::Properties;
+use super::ranges;
 use crate::codec::hash::KeyHash;
 use crate::codec::{SeqNo, Slice};
 use crate::fs::File;
-use crate::storage::{Error, Kind, Result, TableId, read_exact};
+use crate::storage::{Error, Fragments, Kind, Result, TableId, read_exact};
 
 /// What can be read of a table besides its data blocks.
 pub(crate) struct Parts {
@@ -30,6 +31,10 @@ pub(crate) struct Parts {
     pub(super) filter: Option<Filter>,
     pub(super) index: Option<Index>,
     pub(crate) properties: Option<Properties>,
+    /// Its range tombstones, if they can be read or there are none; carved out of the file if no footer says where they are.
+    pub(crate) ranges: Option<Fragments>,
+    /// Where they are said to be, and how long they are.
+    pub(crate) ranges_at: Option<(u64, u64)>,
     /// Where the data blocks end, if a footer says so.
     data_end: Option<u64>,
 }
@@ -61,9 +66,14 @@ impl Parts {
     pub(crate) fn read(file: Arc<dyn File>, name: &str, id: TableId) -> Parts {
         let (filter, index, properties) = (None, None, None);
         let (name, problems) = (name.to_owned(), Vec::new());
-        let mut parts = Parts { file, name, id, bytes: 0, problems, filter, index, properties, data_end: None };
+        let (ranges, ranges_at, data_end) = (None, None, None);
+        let mut parts =
+            Parts { file, name, id, bytes: 0, problems, filter, index, properties, ranges, ranges_at, data_end };
         if let Err(error) = parts.read_ends() {
             parts.problems.push(error);
+        }
+        if parts.data_end.is_none() {
+            parts.ranges = parts.carved_ranges();
         }
         parts
     }
@@ -83,10 +93,15 @@ impl Parts {
         let mut bytes = [0; FOOTER_BYTES];
         read_exact(&*self.file, &self.name, &mut bytes, at)?;
         let footer = Footer::decode(&bytes, self.id, at).map_err(|malformed| self.corrupt(malformed, at))?;
-        self.data_end = Some(footer.filter.offset);
+        self.data_end = Some(footer.ranges.offset);
+        self.ranges_at = Some((footer.ranges.offset, u64::from(footer.ranges.length)));
+        self.ranges = match footer.ranges.length {
+            0 => Some(Fragments::default()),
+            _ => self.part(footer.ranges, ranges::decode),
+        };
         self.filter = self.part(footer.filter, Filter::decode);
         self.index = self.part(footer.index, |bytes| match Index::decode(bytes)? {
-            index if index.data_end() == footer.filter.offset => Ok(index),
+            index if index.data_end() == footer.ranges.offset => Ok(index),
             _ => Err(Malformed("index does not cover the data blocks")),
         });
         self.properties = self.part(footer.properties, Properties::decode);
@@ -133,7 +148,7 @@ impl Parts {
     pub(crate) fn pieces(self: &Arc<Self>) -> Pieces {
         let places = match &self.index {
             Some(index) => (0..index.len()).map(|n| Place::Block(index.handle(n))).collect(),
-            None => self.carved(),
+            None => self.carved().into_iter().filter(|place| !self.is_ranges(place)).collect(),
         };
         Pieces { parts: self.clone(), places, next: 0, last: None }
     }
@@ -146,11 +161,27 @@ impl Parts {
             // Not readable in one piece, and nothing says where the pieces are.
             Err(_) => bytes.clear(),
         }
-        let is_data = |stored: &[u8], offset| {
-            let content = frame::open(&Slice::copy_from(stored), self.id, offset);
-            content.and_then(Block::parse).and_then(|block| entries(&block)).is_ok()
+        let is_block = |stored: &[u8], offset| match frame::open(&Slice::copy_from(stored), self.id, offset) {
+            Ok(content) if ranges::is_ranges(&content) => ranges::decode(&content).is_ok(),
+            content => content.and_then(Block::parse).and_then(|block| entries(&block)).is_ok(),
         };
-        carve(&bytes, HEADER_BYTES, self.id, is_data)
+        carve(&bytes, HEADER_BYTES, self.id, is_block)
+    }
+
+    /// The range tombstones of a table that has lost its end.
+    fn carved_ranges(&self) -> Option<Fragments> {
+        let ranges = |place: Place| match place {
+            Place::Block(at) => self.stored(at).ok().filter(|content| ranges::is_ranges(content)),
+            Place::Gap { .. } => None,
+        };
+        self.carved().into_iter().find_map(ranges).and_then(|content| ranges::decode(&content).ok())
+    }
+
+    fn is_ranges(&self, place: &Place) -> bool {
+        match place {
+            Place::Block(at) => self.stored(*at).is_ok_and(|content| ranges::is_ranges(&content)),
+            Place::Gap { .. } => false,
+        }
     }
 }
 

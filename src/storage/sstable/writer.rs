@@ -10,12 +10,13 @@ use super::block_builder::{BlockBuilder, ENTRY_OVERHEAD};
 use super::filter::Filter;
 use super::footer::{self, FOOTER_BYTES, Footer};
 use super::properties::Properties;
-use super::{Compression, TableOptions, index};
-use crate::codec::SeqNo;
+use super::{Compression, TableOptions, index, ranges};
 use crate::codec::hash::KeyHash;
+use crate::codec::{SeqNo, Slice};
 use crate::fs::File;
+use crate::storage::frame::Handle;
 use crate::storage::output::Output;
-use crate::storage::{Error, Kind, Result, TableId};
+use crate::storage::{End, Error, Fragment, Fragments, Kind, Result, TableId};
 
 /// The most that key and value of one entry take together. Block lengths are `u32`, and an entry's block holds no
 /// other that matters; the engine's own limits (64 KiB and 512 MiB) lie well below.
@@ -36,6 +37,8 @@ pub(crate) struct TableWriter {
     last_hash: KeyHash,
     last_seq: SeqNo,
     properties: Properties,
+    ranges: Vec<Fragment>,
+    range_bytes: usize,
 }
 
 /// A finished table.
@@ -45,6 +48,28 @@ pub(crate) struct TableMeta {
     /// The length of the file.
     pub(crate) file_bytes: u64,
     pub(crate) properties: Properties,
+    pub(crate) bounds: Bounds,
+}
+
+/// From where to where the keys of a table lie, of entries and under range tombstones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) smallest: Slice,
+    pub(crate) largest: End,
+}
+
+impl Bounds {
+    /// Those of a table with these properties and range tombstones.
+    pub(crate) fn of(properties: &Properties, ranges: &Fragments) -> Bounds {
+        let entries = (properties.entries > 0)
+            .then(|| (&properties.smallest_key[..], End::With(Slice::copy_from(&properties.largest_key))));
+        let ranges = ranges.first().zip(ranges.last());
+        let ranges = ranges.map(|(first, last)| (&first.start[..], End::before(last.end.as_deref())));
+        let both = || entries.iter().chain(&ranges);
+        let smallest = both().map(|(smallest, _)| *smallest).min().unwrap_or_default();
+        let largest = both().map(|(_, largest)| largest).max().cloned();
+        Bounds { smallest: Slice::copy_from(smallest), largest: largest.unwrap_or(End::With(Slice::default())) }
+    }
 }
 
 impl TableWriter {
@@ -61,6 +86,8 @@ impl TableWriter {
             last_hash: KeyHash::of(b""),
             last_seq: SeqNo(0),
             properties: Properties::default(),
+            ranges: Vec::new(),
+            range_bytes: 0,
         }
     }
 
@@ -102,10 +129,33 @@ impl TableWriter {
         Ok(())
     }
 
+    /// Adds range tombstones, behind all others. They need not come in any order with entries.
+    pub(crate) fn add_ranges(&mut self, fragment: Fragment) -> Result<()> {
+        if !self.ranges.last().is_none_or(|last| last.end.as_ref().is_some_and(|end| *end <= fragment.start)) {
+            let what = format!("range tombstones from \"{}\" on come out of order", fragment.start.escape_ascii());
+            return Err(Error::corrupt(self.output.name(), what, self.output.position()));
+        }
+        self.range_bytes += fragment.bytes();
+        self.ranges.push(fragment);
+        Ok(())
+    }
+
+    /// Takes back what the last range tombstones cover from `key` on.
+    pub(crate) fn cut_ranges(&mut self, key: &[u8]) -> Option<Fragment> {
+        let last = self.ranges.pop()?;
+        self.ranges.extend(last.within(b"", Some(key)));
+        last.within(key, None)
+    }
+
+    /// Whether all entries so far lie before `key`.
+    pub(crate) fn ends_before(&self, key: &[u8]) -> bool {
+        self.properties.entries == 0 || *self.last_key < *key
+    }
+
     /// About how long the file would be if it were finished now.
     pub(crate) fn estimated_size(&self) -> u64 {
         let filter = self.hashes.len() * usize::from(self.options.filter_bits_per_key) / 8;
-        self.output.position() + (self.block.len() + self.index.len() + filter + FOOTER_BYTES) as u64
+        self.output.position() + (self.block.len() + self.index.len() + filter + self.range_bytes + FOOTER_BYTES) as u64
     }
 
     /// Writes what is left and syncs the file.
@@ -114,14 +164,20 @@ impl TableWriter {
             self.close_block(None)?;
         }
         self.properties.largest_key = std::mem::take(&mut self.last_key);
+        self.ranges.iter().for_each(|fragment| self.properties.count_ranges(fragment));
+        let ranges = match &self.ranges[..] {
+            [] => Handle { offset: self.output.position(), length: 0 },
+            some => self.output.block(&ranges::encode(some), self.options.compression)?,
+        };
         let filter = Filter::build(&self.hashes, self.options.filter_bits_per_key);
         // A good filter looks random: compressing it is a waste.
         let filter = self.output.block(&filter.encode(), Compression::None)?;
         let index = self.output.block(&self.index, self.options.compression)?;
         let properties = self.output.block(&self.properties.encode(), self.options.compression)?;
-        let footer = Footer { filter, index, properties }.encode(self.table);
+        let footer = Footer { ranges, filter, index, properties }.encode(self.table);
         let file_bytes = self.output.finish(&footer)?;
-        Ok(TableMeta { table: self.table, file_bytes, properties: self.properties })
+        let bounds = Bounds::of(&self.properties, &Fragments::new(self.ranges));
+        Ok(TableMeta { table: self.table, file_bytes, properties: self.properties, bounds })
     }
 
     /// Ends the current data block; `next` is the key of the entry that will begin the one after it.

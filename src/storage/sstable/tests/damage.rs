@@ -51,6 +51,7 @@ fn errors_in(bytes: &[u8], entries: &[Entry]) -> usize {
         errors += check(get(&table, &entry.key, entry.seq.0).map(right));
     }
     errors += check(get(&table, b"user:005x", 1000).map(|found| found.is_none()));
+    errors += check(get(&table, b"del:b", 100).map(|found| found == Some(Version::deleted(SeqNo(20)))));
     errors
 }
 
@@ -58,7 +59,7 @@ fn errors_in(bytes: &[u8], entries: &[Entry]) -> usize {
 fn every_flipped_byte_is_noticed() {
     let entries = entries();
     for options in shapes() {
-        let (file, _) = build(&entries, TABLE, options);
+        let (file, _) = build_with(&entries, &ranges(), TABLE, options);
         let good = file.bytes();
         assert_eq!(errors_in(&good, &entries), 0);
         for at in 0..good.len() {
@@ -73,7 +74,7 @@ fn every_flipped_byte_is_noticed() {
 
 #[test]
 fn every_other_length_is_refused() {
-    let (file, _) = build(&entries(), TABLE, small_blocks(Compression::Lz4));
+    let (file, _) = build_with(&entries(), &ranges(), TABLE, small_blocks(Compression::Lz4));
     let good = file.bytes();
     for len in 0..good.len() {
         assert!(open(&MemFile::with(&good[..len])).is_err(), "cut to {len} bytes");
@@ -92,7 +93,7 @@ fn every_other_length_is_refused() {
 fn a_good_block_in_the_wrong_place_is_refused() {
     // Entries of one size, uncompressed: all full blocks have one length.
     let entries: Vec<Entry> = (0..60).map(|n| entry([n as u8], 1000 + n, PUT, "0123456789")).collect();
-    let (file, meta) = build(&entries, TABLE, small_blocks(Compression::None));
+    let (file, meta) = build_with(&entries, &ranges(), TABLE, small_blocks(Compression::None));
     let good = file.bytes();
     let table = open(&file).unwrap();
     let block = |n| {
@@ -106,7 +107,7 @@ fn a_good_block_in_the_wrong_place_is_refused() {
     assert!(errors_in(&swapped, &entries) > 0);
 
     // The same block at the same place in a table of another number.
-    let (other, other_meta) = build(&entries, TableId(8), small_blocks(Compression::None));
+    let (other, other_meta) = build_with(&entries, &ranges(), TableId(8), small_blocks(Compression::None));
     assert_eq!(other_meta.file_bytes, meta.file_bytes);
     assert!(open(&other).is_err(), "another table under this one's name");
     let mut mixed = good.clone();
@@ -120,13 +121,13 @@ fn a_good_block_in_the_wrong_place_is_refused() {
 fn nothing_panics_when_checksums_are_right_and_bytes_are_not() {
     let entries = entries();
     for options in shapes() {
-        let (file, _) = build(&entries, TABLE, options);
+        let (file, _) = build_with(&entries, &ranges(), TABLE, options);
         let good = file.bytes();
         let table = open(&file).unwrap();
         let mut stored: Vec<_> = (0..table.index().len()).map(|n| table.index().handle(n)).collect();
         let footer_at = good.len() - FOOTER_BYTES;
-        // Filter, index and properties follow the data; the footer's handles say where.
-        for at in [0, 12, 24].map(|at| footer_at + at) {
+        // Range tombstones, filter, index and properties follow the data; the footer's handles say where.
+        for at in [0, 12, 24, 36].map(|at| footer_at + at) {
             let offset = u64::from_le_bytes(good[at..at + 8].try_into().unwrap());
             let length = u32::from_le_bytes(good[at + 8..at + 12].try_into().unwrap());
             stored.push(super::super::frame::Handle { offset, length });

@@ -32,7 +32,7 @@ fn assert_holds(table: &Arc<Table>, entries: &[Entry]) {
 
 #[test]
 fn the_format_is_what_it_was() {
-    let (file, _) = build(&entries(), TABLE, options(Compression::None));
+    let (file, _) = build_with(&entries(), &ranges(), TABLE, options(Compression::None));
     let text = hex(&file.bytes());
     let golden = check("sstable.hex", &text);
     assert_eq!(text, golden, "the format has changed: raise FORMAT_VERSION and keep reading the old one");
@@ -42,15 +42,15 @@ fn the_format_is_what_it_was() {
 /// Another release of the compressor may choose other bytes, so these are only read.
 #[test]
 fn a_compressed_table_stays_readable() {
-    let (file, _) = build(&entries(), TABLE, options(Compression::Lz4));
+    let (file, _) = build_with(&entries(), &ranges(), TABLE, options(Compression::Lz4));
     let golden = check("sstable-lz4.hex", &hex(&file.bytes()));
-    assert!(unhex(&golden).len() < build(&entries(), TABLE, options(Compression::None)).0.bytes().len());
+    assert!(unhex(&golden).len() < build_with(&entries(), &ranges(), TABLE, options(Compression::None)).0.bytes().len());
     assert_holds(&open(&MemFile::with(&unhex(&golden))).unwrap(), &entries());
 }
 
 #[test]
 fn a_dump_tells_what_is_in_a_table() {
-    let (file, _) = build(&entries(), TABLE, options(Compression::None));
+    let (file, _) = build_with(&entries(), &ranges(), TABLE, options(Compression::None));
     let text = dump_of(&file);
     assert_eq!(text, check("sstable.dump", &text));
 }

@@ -3,6 +3,7 @@
 mod damage;
 mod golden;
 mod model;
+mod range_tombstones;
 mod salvage;
 
 use std::ops::Bound;
@@ -12,7 +13,7 @@ use super::{Compression, Parts, ReadMode, Table, TableMeta, TableOptions, TableW
 use crate::codec::SeqNo;
 use crate::codec::hash::KeyHash;
 use crate::storage::testing::MemFile;
-use crate::storage::{BlockCache, Kind, Result, TableId, Version};
+use crate::storage::{BlockCache, Edge, End, Fragment, Kind, Result, TableId, Version};
 
 const TABLE: TableId = TableId(7);
 const NAME: &str = "000007.sst";
@@ -41,11 +42,30 @@ fn small_blocks(compression: Compression) -> TableOptions {
 }
 
 fn build(entries: &[Entry], id: TableId, options: TableOptions) -> (Arc<MemFile>, TableMeta) {
+    build_with(entries, &[], id, options)
+}
+
+/// Of a prefix that no entry of these tests has.
+fn ranges() -> Vec<Fragment> {
+    let fragment = |start: &str, end: &str, seqs: &[u64]| {
+        let seqs = seqs.iter().copied().map(SeqNo).collect();
+        Fragment { start: Edge::from(start.as_bytes()), end: Some(Edge::from(end.as_bytes())), seqs }
+    };
+    vec![fragment("del:a", "del:c", &[900, 20]), fragment("del:c", "del:d", &[20]), fragment("del:x", "del:y", &[7])]
+}
+
+fn build_with(
+    entries: &[Entry],
+    ranges: &[Fragment],
+    id: TableId,
+    options: TableOptions,
+) -> (Arc<MemFile>, TableMeta) {
     let file = MemFile::new();
     let mut writer = TableWriter::new(file.clone(), NAME, id, options);
     for entry in entries {
         writer.add(&entry.key, entry.seq, entry.kind, &entry.value).unwrap();
     }
+    ranges.iter().for_each(|fragment| writer.add_ranges(fragment.clone()).unwrap());
     let meta = writer.finish().unwrap();
     (file, meta)
 }
