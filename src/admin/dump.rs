@@ -8,10 +8,11 @@ use std::sync::Arc;
 use super::{Error, Health, Result, open_existing};
 use crate::engine;
 use crate::engine::batch::{Op, Ops};
-use crate::fs::Fs;
+use crate::fs::{Fs, OsFs};
+use crate::storage::blob::BlobFile;
 use crate::storage::log::Piece;
 use crate::storage::manifest::{self, Change};
-use crate::storage::names::FileName;
+use crate::storage::names::{FileName, FileNumber};
 use crate::storage::sstable::{self, Parts};
 use crate::storage::text::{shown, shown_deleted, shown_kind};
 use crate::storage::wal::{Group, SegmentReader};
@@ -35,6 +36,7 @@ pub fn dump(path: &Path, entries: bool, out: &mut dyn Write) -> Result<Health> {
             let file = fs.open(&name).map_err(crate::storage::Error::io(&name, "open"))?;
             sstable::dump(&Arc::new(Parts::read(file, &name, TableId(number.0))), entries, out)?
         }
+        Some(FileName::Blob(number)) => dump_blob(&fs, number, out)?,
         Some(FileName::Wal(number)) => {
             let bytes = read_whole(&fs, &name)?;
             let (pieces, problem) = SegmentReader::salvage(number, &bytes);
@@ -60,7 +62,7 @@ pub fn dump(path: &Path, entries: bool, out: &mut dyn Write) -> Result<Health> {
             manifest::parse_current(&bytes).is_none()
         }
         None => {
-            let what = format!("{name} is none of CURRENT, NUMBER.manifest, NUMBER.wal, NUMBER.sst");
+            let what = format!("{name} is none of CURRENT, NUMBER.manifest, NUMBER.wal, NUMBER.sst, NUMBER.blob");
             return Err(Error::Database(engine::Error::InvalidArgument(what)));
         }
     };
@@ -98,6 +100,31 @@ fn pieces_of<T>(
         }
     }
     Ok(damaged)
+}
+
+/// Whether anything is damaged.
+fn dump_blob(fs: &OsFs, number: FileNumber, out: &mut dyn Write) -> Result<bool> {
+    let name = FileName::Blob(number).to_string();
+    let file = fs.open(&name).map_err(crate::storage::Error::io(&name, "open"))?;
+    let len = file.len().map_err(crate::storage::Error::io(&name, "read the length"))?;
+    writeln!(out, "{name}: blob file, {len} bytes")?;
+    let blob = match BlobFile::open(file, number) {
+        Ok(blob) => blob,
+        Err(error) => {
+            writeln!(out, "DAMAGED: {error}")?;
+            return Ok(true);
+        }
+    };
+    for pointer in blob.pointers() {
+        match pointer.and_then(|pointer| Ok((pointer, blob.read(pointer)?))) {
+            Ok((pointer, value)) => writeln!(out, "{pointer}: \"{}\"", shown(&value))?,
+            Err(error) => {
+                writeln!(out, "DAMAGED: {error}: values behind it are found only by those who point to them")?;
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn dump_group(group: Group<'_>, out: &mut dyn Write) -> io::Result<()> {

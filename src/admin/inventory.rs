@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::engine::version::{LEVELS, Listed, Replayed, TableSource};
 use crate::engine::{Error, Result};
 use crate::fs::Fs;
+use crate::storage::blob::BlobUse;
 use crate::storage::log::Piece;
 use crate::storage::manifest::{self, Change, Edit, TableMeta};
 use crate::storage::names::{FileName, FileNumber};
@@ -98,8 +99,8 @@ impl Inventory {
         // What no single record shows: tables that overlap, or that leave a level they are not in.
         if self.manifest_problems.is_empty() {
             let edits: Vec<Edit> = pieces.into_iter().filter_map(only_edit).collect();
-            let source = TableSource { fs: fs.clone(), cache: Arc::new(BlockCache::with_capacity(0)) };
-            self.manifest_problems.extend(Replayed::new(&edits, &Arc::new(source)).err());
+            let source = TableSource::new(fs.clone(), Arc::new(BlockCache::with_capacity(0)));
+            self.manifest_problems.extend(Replayed::new(&edits, &source).err());
         }
     }
 
@@ -134,6 +135,15 @@ impl Inventory {
                 self.dropped.remove(&table.number);
             }
         }
+    }
+
+    /// The blob files that tables point into, their lengths, and what all tables together point to.
+    pub(crate) fn blobs(&self) -> BTreeMap<FileNumber, BlobUse> {
+        let mut all: BTreeMap<FileNumber, BlobUse> = BTreeMap::new();
+        for blob in self.tables.values().flat_map(|(_, meta)| &meta.blobs) {
+            all.entry(blob.file).or_insert(BlobUse { used_bytes: 0, ..*blob }).used_bytes += blob.used_bytes;
+        }
+        all
     }
 
     /// The tables of each level, ascending by key.

@@ -27,6 +27,7 @@ pub fn restore(from: &Path, to: &Path, out: &mut dyn Write) -> Result<Health> {
     let mut files = vec![FileName::Current];
     files.extend(inventory.manifest.map(FileName::Manifest));
     files.extend(inventory.tables.keys().map(|number| FileName::Table(*number)));
+    files.extend(inventory.blobs().into_keys().map(FileName::Blob));
     files.extend(inventory.segments.keys().map(|number| FileName::Wal(*number)));
     // What is not there is damage of the checkpoint, and the check says so.
     for file in files.iter().filter(|file| inventory.files.contains(file)) {

@@ -34,6 +34,10 @@ pub fn stats(directory: &Directory, out: &mut dyn Write) -> Result<Health> {
     }
     let all: Vec<&TableMeta> = levels.into_iter().flatten().collect();
     row("all", &all, out)?;
+    for blob in inventory.blobs().into_values() {
+        let (file, garbage) = (FileName::Blob(blob.file), blob.garbage());
+        writeln!(out, "blob   {file}  {} bytes, {garbage} of them garbage", blob.file_bytes)?;
+    }
     let mut bytes = 0;
     for (&number, listed) in &inventory.segments {
         let file = FileName::Wal(number).to_string();
@@ -57,7 +61,9 @@ fn row(name: &str, tables: &[&TableMeta], out: &mut dyn Write) -> std::io::Resul
     let sum = |of: fn(&TableMeta) -> u64| tables.iter().map(|table| of(table)).sum::<u64>();
     let smallest = tables.iter().map(|table| &table.smallest).min();
     let largest = tables.iter().map(|table| &table.largest).max();
-    let keys = smallest.zip(largest).map(|(from, to)| format!("\"{}\" .. \"{}\"", shown(from), shown(to.key().map_or(&[], |key| key))));
+    let keys = smallest
+        .zip(largest)
+        .map(|(from, to)| format!("\"{}\" .. \"{}\"", shown(from), shown(to.key().map_or(&[], |key| key))));
     writeln!(
         out,
         "{name:>5}  {:>5}  {:>12}  {:>11}  {:>10}  {:>16}  {:>14}  {}",

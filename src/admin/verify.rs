@@ -11,6 +11,7 @@ use crate::engine::batch::Ops;
 use crate::engine::recovery::survey;
 use crate::engine::version::{Listed, TableSource};
 use crate::engine::{Error, Options};
+use crate::storage::blob::{BlobFile, BlobUse};
 use crate::storage::log::Piece;
 use crate::storage::manifest::TableMeta;
 use crate::storage::names::{FileName, FileNumber};
@@ -43,6 +44,9 @@ pub fn verify(directory: &Directory, out: &mut dyn Write) -> Result<Health> {
     }
     for (&number, (level, meta)) in &inventory.tables {
         table(directory, number, *level, meta, &mut report)?;
+    }
+    for blob in inventory.blobs().into_values() {
+        blob_file(directory, blob, &mut report)?;
     }
     for (&number, &listed) in &inventory.segments {
         segment(directory, number, listed, &mut report)?;
@@ -110,16 +114,54 @@ fn table(
         let bounds = parts.ranges.as_ref().map(|ranges| Bounds::of(properties, ranges));
         disagreement(meta, properties, bounds.as_ref(), parts.bytes())
     }));
+    if problems.is_empty() && checked.blobs != meta.blobs.iter().map(|blob| (blob.file, blob.used_bytes)).collect() {
+        problems.push(format!("{name}: it does not point to as much of blob files as the manifest says"));
+    }
     let counted = &checked.counted;
     let what =
         format!("level {level}, {} blocks, {} entries, {} bytes", counted.data_blocks, counted.entries, parts.bytes());
     Ok(report.file(file, what, problems)?)
 }
 
+/// Reads all values of a blob file, also those that nobody needs any more.
+fn blob_file(directory: &Directory, told: BlobUse, report: &mut Report<'_>) -> Result<()> {
+    let file = FileName::Blob(told.file);
+    let name = file.to_string();
+    let opened = match directory.fs.open(&name).map_err(crate::storage::Error::io(&name, "open")) {
+        Ok(opened) => opened,
+        Err(error) => {
+            if is_missing(&error) && directory.is_in_use() && is_gone(directory, told.file)? {
+                writeln!(report.out, "{name:<16} gone     compaction has moved its values meanwhile")?;
+                return Ok(());
+            }
+            return Ok(report.file(file, "values".to_owned(), [missing_or(file, error).to_string()])?);
+        }
+    };
+    let mut problems = Vec::new();
+    let mut values = 0;
+    let bytes = opened.len().map_err(crate::storage::Error::io(&name, "read the length"))?;
+    if bytes != told.file_bytes {
+        problems.push(format!("{name}: the manifest says {} bytes, but it has {bytes}", told.file_bytes));
+    }
+    match BlobFile::open(opened, told.file) {
+        Ok(blob) => {
+            for pointer in blob.pointers() {
+                match pointer {
+                    Ok(_) => values += 1,
+                    Err(error) => problems.push(error.to_string()),
+                }
+            }
+        }
+        Err(error) => problems.push(error.to_string()),
+    }
+    let garbage = told.garbage();
+    Ok(report.file(file, format!("{values} values, {bytes} bytes, {garbage} of them garbage"), problems)?)
+}
+
 /// Whether the manifest in force no longer lists the file.
 fn is_gone(directory: &Directory, number: FileNumber) -> Result<bool> {
     let now = Inventory::take(&directory.fs)?;
-    Ok(!now.tables.contains_key(&number) && !now.segments.contains_key(&number))
+    Ok(!now.tables.contains_key(&number) && !now.segments.contains_key(&number) && !now.blobs().contains_key(&number))
 }
 
 /// In what a table is not as the manifest says.
@@ -216,6 +258,7 @@ fn judge(directory: &Directory, number: FileNumber, listed: Listed) -> crate::st
 
 /// Files with names of ours that are no part of the database.
 fn leftovers(inventory: &Inventory, report: &mut Report<'_>) -> std::io::Result<()> {
+    let blobs = inventory.blobs();
     for file in &inventory.files {
         let listed = match file {
             FileName::Current => true,
@@ -223,6 +266,7 @@ fn leftovers(inventory: &Inventory, report: &mut Report<'_>) -> std::io::Result<
             FileName::Manifest(number) => inventory.manifest == Some(*number),
             FileName::Wal(number) => inventory.segments.contains_key(number),
             FileName::Table(number) => inventory.tables.contains_key(number),
+            FileName::Blob(number) => blobs.contains_key(number),
         };
         if !listed {
             writeln!(report.out, "{:<16} not checked: the manifest does not list it", file.to_string())?;
@@ -233,8 +277,8 @@ fn leftovers(inventory: &Inventory, report: &mut Report<'_>) -> std::io::Result<
 
 /// What a start would say: it sees what no file shows by itself, such as numbers missing between two segments.
 fn would_start(directory: &Directory, report: &mut Report<'_>) -> std::io::Result<()> {
-    let source = TableSource { fs: directory.fs.clone(), cache: Arc::new(BlockCache::with_capacity(0)) };
-    match survey(&directory.fs, &Options::new(), &Arc::new(source)) {
+    let source = TableSource::new(directory.fs.clone(), Arc::new(BlockCache::with_capacity(0)));
+    match survey(&directory.fs, &Options::new(), &source) {
         Ok(_) => Ok(()),
         Err(error) => {
             report.damaged = report.damaged.max(1);

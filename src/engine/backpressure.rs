@@ -159,14 +159,15 @@ mod tests {
             times: TableTimes::default(),
             smallest: Slice::copy_from(&number.to_be_bytes()),
             range_tombstones: 0,
+            blobs: Vec::new(),
             largest: crate::storage::End::With(Slice::copy_from(&number.to_be_bytes())),
         };
         (0..tables).map(|number| Change::AddTable { level, table: table(number) }).collect()
     }
 
     fn delay_of(strategy: Strategy, edit: &[Change]) -> Duration {
-        let source = TableSource { fs: Arc::new(SimFs::new()), cache: Arc::new(BlockCache::with_capacity(0)) };
-        let version = Version::default().edited(edit, &Arc::new(source)).unwrap();
+        let source = TableSource::new(Arc::new(SimFs::new()), Arc::new(BlockCache::with_capacity(0)));
+        let version = Version::default().edited(edit, &source).unwrap();
         delay(behind(&version, &Options::new().level_bytes(1_000).compaction(strategy)))
     }
 

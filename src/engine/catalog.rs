@@ -6,15 +6,16 @@
 //! the next commit begins a new one with the whole state. What became of the failed edit is unknown until then, so the
 //! files it would have added stay until that is durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tracing::info;
 
+use super::blobs;
 use super::options::Entropy;
-use super::version::{Listed, Replayed, TableSource, Version, delete};
+use super::version::{Listed, Replayed, TableHandle, TableSource, Version, delete};
 use super::{Error, Result, SeqNo};
 use crate::fs::Fs;
 use crate::storage::give_up;
@@ -156,28 +157,38 @@ impl Catalog {
         self.note_segments(flushed, &mut edit);
         edit.push(Change::NextFile(FileNumber(self.next_file.load(Ordering::Relaxed))));
         if let Err(error) = self.append(&mut inner, &edit) {
-            inner.doubtful.extend(edit.iter().filter_map(|change| match change {
-                Change::AddTable { table, .. } if !drops(&edit, table.number) => Some(FileName::Table(table.number)),
+            let added = edit.iter().filter_map(|change| match change {
+                Change::AddTable { table, .. } if !drops(&edit, table.number) => Some(table),
+                _ => None,
+            });
+            let blobs = blobs::new_files(&inner.version, added.clone()).into_keys();
+            let mut doubtful: Vec<FileName> = added.map(|table| FileName::Table(table.number)).collect();
+            doubtful.extend(blobs.map(FileName::Blob));
+            doubtful.extend(edit.iter().filter_map(|change| match change {
                 Change::AddSegment { number, .. } => Some(FileName::Wal(*number)),
                 _ => None,
             }));
+            inner.doubtful.extend(doubtful);
             return Err(error);
         }
 
         let before = std::mem::replace(&mut inner.version, Arc::new(next));
         inner.flushed = flushed;
         install(&inner.version);
+        let dropped: Vec<&Arc<TableHandle>> = {
+            let gone = |change: &Change| match change {
+                Change::DropTable { number, .. } if !adds(&edit, *number) => Some(*number),
+                _ => None,
+            };
+            let gone: BTreeSet<FileNumber> = edit.iter().filter_map(gone).collect();
+            before.tables().filter(|(_, table)| gone.contains(&table.meta.number)).map(|(_, table)| table).collect()
+        };
+        dropped.iter().for_each(|table| table.mark_obsolete());
+        blobs::mark_obsolete(&inner.version, dropped.into_iter());
         for change in &edit {
-            match change {
-                Change::DropTable { number, .. } if !adds(&edit, *number) => {
-                    let dropped = before.tables().filter(|(_, table)| table.meta.number == *number);
-                    dropped.for_each(|(_, table)| table.mark_obsolete());
-                }
-                Change::DropSegment { number } => {
-                    self.segments.lock().remove(number);
-                    delete(&*self.fs, FileName::Wal(*number));
-                }
-                _ => {}
+            if let Change::DropSegment { number } = change {
+                self.segments.lock().remove(number);
+                delete(&*self.fs, FileName::Wal(*number));
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use tracing::info;
 
+use super::blobs;
 use super::shared::Shared;
 use super::{Error, Result};
 use crate::fs::{Fs, NewDirectory};
@@ -32,6 +33,9 @@ impl Shared {
         let (version, mut state) = self.catalog.without_log();
         for (_, table) in version.tables() {
             link_or_copy(&*self.fs, &*copy, &FileName::Table(table.meta.number).to_string())?;
+        }
+        for blob in blobs::uses(&version).into_keys() {
+            link_or_copy(&*self.fs, &*copy, &FileName::Blob(blob).to_string())?;
         }
         let manifest = number_manifest(&mut state);
         finish(copy, path, manifest, self.options.entropy.draw(), &state)?;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use tracing::info;
 
+use super::batch::{Op, WriteBatch};
+use super::blobs::written_bytes;
 use super::output::{Keep, TableOutput};
 use super::range_tombstones::{Cursor, readable};
 use super::shared::{Job, Shared, State};
-use super::batch::{Op, WriteBatch};
 use super::{Error, Result, SeqNo};
 use crate::storage::End;
 use crate::storage::manifest::Change;
@@ -35,7 +36,7 @@ impl Shared {
         // The whole memtable goes into one table: the tables of level 0 are told apart by their positions.
         let ranges = readable(oldest.memtable.ranges(), keep.floor());
         let mut deleted = Cursor::new(&ranges, keep.floor());
-        let mut output = TableOutput::new(self, u64::MAX, Some(now), ranges.clone());
+        let mut output = TableOutput::new(self, u64::MAX, Some(now), ranges.clone(), std::iter::empty());
         let mut last_key: Vec<u8> = Vec::new();
         oldest.memtable.for_each(|key, seq, kind, value| {
             if *key != *last_key {
@@ -49,7 +50,7 @@ impl Shared {
             }
         })?;
         let tables = output.finish()?;
-        let bytes = tables.iter().map(|table| table.size).sum();
+        let bytes = written_bytes(&state.version, &tables);
         let mut edit: Vec<Change> = tables.into_iter().map(|table| Change::AddTable { level: 0, table }).collect();
         edit.push(Change::Flushed(oldest.last_seq));
         self.catalog.commit(edit, |version| {
@@ -140,7 +141,7 @@ impl Shared {
 /// A tombstone that stands for an expired value has none.
 pub(crate) fn value_of(kind: crate::storage::Kind, value: &[u8]) -> &[u8] {
     match kind {
-        crate::storage::Kind::Put { .. } => value,
+        crate::storage::Kind::Put { .. } | crate::storage::Kind::PutFar { .. } => value,
         crate::storage::Kind::Tombstone => b"",
     }
 }

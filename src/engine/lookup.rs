@@ -9,8 +9,8 @@ use super::shared::State;
 use super::version::{TableHandle, Version};
 use crate::codec::Few;
 use crate::codec::hash::KeyHash;
-use crate::storage::Version as KeyVersion;
 use crate::storage::sstable::{self, Probe};
+use crate::storage::{Kind, Version as KeyVersion};
 
 /// What memory says of a key.
 #[derive(Clone, Debug)]
@@ -97,6 +97,11 @@ impl Lookup<'_> {
             };
             if hides {
                 found[id] = Cached::Found(KeyVersion::deleted(seq));
+            }
+        }
+        for &id in &*open {
+            if let Cached::Found(KeyVersion { kind: Kind::PutFar { .. }, .. }) = found[id] {
+                found[id] = Cached::Unknown;
             }
         }
         self.close();

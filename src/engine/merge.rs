@@ -24,9 +24,10 @@ pub(crate) trait Source: Send {
     fn key(&self) -> &[u8];
     fn seq(&self) -> SeqNo;
     fn kind(&self) -> Kind;
-    fn value(&self) -> Slice;
-    /// The value for a caller that does not keep it.
-    fn value_bytes(&self) -> &[u8];
+    /// The value, wherever it is.
+    fn value(&self) -> Result<Slice>;
+    /// What the entry itself holds: with [`Kind::PutFar`] a pointer, else the value.
+    fn stored(&self) -> &[u8];
     /// For a source that stands on an entry: leaves out what comes before `to` (forward: all below that key, `None` is
     /// all; backward: all from that key on) where everything is older than `older_than`. Whether it stands on an entry.
     /// Leaving out less is never wrong.
@@ -121,12 +122,12 @@ impl Source for Merge {
         self.sources[0].kind()
     }
 
-    fn value(&self) -> Slice {
+    fn value(&self) -> Result<Slice> {
         self.sources[0].value()
     }
 
-    fn value_bytes(&self) -> &[u8] {
-        self.sources[0].value_bytes()
+    fn stored(&self) -> &[u8] {
+        self.sources[0].stored()
     }
 
     fn skip(&mut self, to: Option<&[u8]>, older_than: SeqNo) -> Result<bool> {
@@ -169,10 +170,10 @@ mod tests {
         fn kind(&self) -> Kind {
             Kind::Tombstone
         }
-        fn value(&self) -> Slice {
-            Slice::default()
+        fn value(&self) -> Result<Slice> {
+            Ok(Slice::default())
         }
-        fn value_bytes(&self) -> &[u8] {
+        fn stored(&self) -> &[u8] {
             b""
         }
     }

@@ -7,6 +7,7 @@
 mod background;
 mod backpressure;
 pub(crate) mod batch;
+mod blobs;
 mod catalog;
 pub(crate) mod checkpoint;
 mod commit;
@@ -33,6 +34,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod transact;
+mod values;
 pub(crate) mod version;
 
 pub use crate::codec::SeqNo;

@@ -89,6 +89,7 @@ pub struct Options {
     pub(crate) table_bytes: u64,
     pub(crate) level_bytes: u64,
     pub(crate) block_bytes: usize,
+    pub(crate) blob_threshold: Option<usize>,
     pub(crate) compaction: Strategy,
     pub(crate) compaction_threads: usize,
     pub(crate) idle_after: Duration,
@@ -109,6 +110,7 @@ impl Default for Options {
             table_bytes: 32 << 20,
             level_bytes: 128 << 20,
             block_bytes: 4 << 10,
+            blob_threshold: None,
             compaction: Strategy::Leveled,
             compaction_threads: 2,
             idle_after: Duration::from_secs(5),
@@ -173,6 +175,13 @@ impl Options {
     /// The size in bytes that a table's data blocks aim at, before compression.
     pub fn block_bytes(mut self, bytes: usize) -> Options {
         self.block_bytes = bytes.max(1);
+        self
+    }
+
+    /// From this many bytes on values are put apart, into blob files that tables point to, so that compaction does not
+    /// rewrite them; `None` for never. What was written with another choice stays as it is until compaction meets it.
+    pub fn blob_threshold(mut self, bytes: Option<usize>) -> Options {
+        self.blob_threshold = bytes.map(|bytes| bytes.max(1));
         self
     }
 

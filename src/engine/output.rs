@@ -11,7 +11,9 @@ use std::collections::VecDeque;
 use super::expiries::Expiries;
 use super::retention::Retention;
 use super::shared::Shared;
+use super::values::{Used, Values};
 use super::{Result, SeqNo};
+use crate::storage::blob::{BlobUse, Pointer};
 use crate::storage::manifest::{TableMeta, TableTimes};
 use crate::storage::names::{FileName, FileNumber};
 use crate::storage::sstable::{TableOptions, TableWriter};
@@ -60,7 +62,9 @@ impl Keep {
             return None;
         }
         match kind {
-            Kind::Put { expires_at } if expires_at.is_none_or(|at| at > self.now) => Some(kind),
+            Kind::Put { expires_at } | Kind::PutFar { expires_at } if expires_at.is_none_or(|at| at > self.now) => {
+                Some(kind)
+            }
             _ => (!is_bottom()).then_some(Kind::Tombstone),
         }
     }
@@ -74,27 +78,50 @@ pub(crate) struct TableOutput<'a> {
     cut_at: u64,
     /// When the newest of what comes was flushed, if that is known.
     written: Option<u64>,
-    current: Option<(FileNumber, TableWriter, Expiries)>,
+    current: Option<Current>,
     /// Range tombstones to come.
     ranges: VecDeque<Fragment>,
-    tables: Vec<TableMeta>,
-    /// Every table begun, until all are finished.
-    unfinished: Vec<FileNumber>,
+    tables: Vec<(TableMeta, Used)>,
+    values: Values<'a>,
+    /// Every file begun, until all are finished.
+    unfinished: Vec<FileName>,
+}
+
+/// The table being written.
+struct Current {
+    number: FileNumber,
+    writer: TableWriter,
+    expiries: Expiries,
+    used: Used,
 }
 
 impl Drop for TableOutput<'_> {
     fn drop(&mut self) {
-        for &number in &self.unfinished {
-            give_up(&*self.shared.fs, &FileName::Table(number).to_string());
+        for file in &self.unfinished {
+            give_up(&*self.shared.fs, &file.to_string());
         }
     }
 }
 
 impl<'a> TableOutput<'a> {
-    /// Tables with `ranges`, and with the entries to be added.
-    pub(crate) fn new(shared: &'a Shared, cut_at: u64, written: Option<u64>, ranges: Fragments) -> TableOutput<'a> {
-        let ranges = ranges.into_vec().into();
-        TableOutput { shared, cut_at, written, current: None, ranges, tables: Vec::new(), unfinished: Vec::new() }
+    /// Tables with `ranges`, and with the entries to be added, whose values are in the `known` blob files or given.
+    pub(crate) fn new<'b>(
+        shared: &'a Shared,
+        cut_at: u64,
+        written: Option<u64>,
+        ranges: Fragments,
+        known: impl Iterator<Item = &'b BlobUse>,
+    ) -> TableOutput<'a> {
+        TableOutput {
+            shared,
+            cut_at,
+            written,
+            current: None,
+            ranges: ranges.into_vec().into(),
+            tables: Vec::new(),
+            values: Values::new(shared, known),
+            unfinished: Vec::new(),
+        }
     }
 
     /// All versions of a key go into one table: the ranges of a level's tables stay disjoint.
@@ -106,7 +133,7 @@ impl<'a> TableOutput<'a> {
     }
 
     fn is_full(&self) -> bool {
-        self.current.as_ref().is_some_and(|(_, writer, _)| writer.estimated_size() >= self.cut_at)
+        self.current.as_ref().is_some_and(|current| current.writer.estimated_size() >= self.cut_at)
     }
 
     /// Adds the next range tombstones, as long as `are_due` says so. They begin with the last key that was added, or behind.
@@ -116,21 +143,21 @@ impl<'a> TableOutput<'a> {
                 self.ranges.push_front(next);
                 break;
             }
-            if self.is_full() && self.current.as_ref().is_some_and(|(_, writer, _)| writer.ends_before(&next.start)) {
+            if self.is_full() && self.current.as_ref().is_some_and(|current| current.writer.ends_before(&next.start)) {
                 self.cut(&next.start)?;
             }
-            self.writer()?.0.add_ranges(next)?;
+            self.current()?.writer.add_ranges(next)?;
         }
         Ok(())
     }
 
     /// The table being written; a new one if there is none.
-    fn writer(&mut self) -> Result<(&mut TableWriter, &mut Expiries)> {
+    fn current(&mut self) -> Result<&mut Current> {
         if self.current.is_none() {
             let number = self.shared.catalog.new_file();
             let name = FileName::Table(number).to_string();
             let file = self.shared.fs.create(&name).map_err(Error::io(&name, "create"))?;
-            self.unfinished.push(number);
+            self.unfinished.push(FileName::Table(number));
             let options = &self.shared.options;
             let options = TableOptions {
                 block_bytes: options.block_bytes,
@@ -138,24 +165,45 @@ impl<'a> TableOutput<'a> {
                 ..TableOptions::default()
             };
             let writer = TableWriter::new(file, &name, TableId(number.0), options);
-            self.current = Some((number, writer, Expiries::default()));
+            self.current = Some(Current { number, writer, expiries: Expiries::default(), used: Used::new() });
         }
-        let (_, writer, expiries) = self.current.as_mut().expect("one was just begun if there was none");
-        Ok((writer, expiries))
+        Ok(self.current.as_mut().expect("one was just begun if there was none"))
     }
 
-    pub(crate) fn add(&mut self, key: &[u8], seq: SeqNo, kind: Kind, value: &[u8]) -> Result<()> {
-        let (writer, expiries) = self.writer()?;
-        if let Kind::Put { expires_at: Some(at) } = kind {
-            expiries.add(at);
+    /// Adds an entry that holds `stored`: a value, or a pointer to one.
+    pub(crate) fn add(&mut self, key: &[u8], seq: SeqNo, kind: Kind, stored: &[u8]) -> Result<()> {
+        match kind {
+            Kind::Put { expires_at } if self.values.takes(stored) => {
+                let pointer = self.values.add(stored, &mut self.unfinished)?;
+                self.add_far(key, seq, expires_at, pointer)
+            }
+            Kind::PutFar { expires_at } => match Pointer::decode(stored) {
+                Some(pointer) => self.add_far(key, seq, expires_at, pointer),
+                None => Err(Error::corrupt("a table", "an entry has no readable pointer", 0).into()),
+            },
+            Kind::Put { .. } | Kind::Tombstone => {
+                let Current { writer, expiries, .. } = self.current()?;
+                if let Kind::Put { expires_at: Some(at) } = kind {
+                    expiries.add(at);
+                }
+                Ok(writer.add(key, seq, kind, stored)?)
+            }
         }
-        Ok(writer.add(key, seq, kind, value)?)
+    }
+
+    fn add_far(&mut self, key: &[u8], seq: SeqNo, expires_at: Option<u64>, pointer: Pointer) -> Result<()> {
+        let Current { writer, expiries, used, .. } = self.current()?;
+        expires_at.into_iter().for_each(|at| expiries.add(at));
+        *used.entry(pointer.file).or_default() += pointer.bytes();
+        let mut bytes = Vec::with_capacity(Pointer::MAX_BYTES);
+        pointer.encode(&mut bytes);
+        Ok(writer.add(key, seq, Kind::PutFar { expires_at }, &bytes)?)
     }
 
     /// `key` and all behind it go into another table.
     pub(crate) fn cut(&mut self, key: &[u8]) -> Result<()> {
-        if let Some((_, writer, _)) = &mut self.current
-            && let Some(rest) = writer.cut_ranges(key)
+        if let Some(current) = &mut self.current
+            && let Some(rest) = current.writer.cut_ranges(key)
         {
             self.ranges.push_front(rest);
         }
@@ -163,10 +211,10 @@ impl<'a> TableOutput<'a> {
     }
 
     fn end_table(&mut self) -> Result<()> {
-        if let Some((number, writer, expiries)) = self.current.take() {
+        if let Some(Current { number, writer, expiries, used }) = self.current.take() {
             let expiring = expiries.count();
             let times = TableTimes { written: self.written, expiring, quartiles: expiries.quartiles() };
-            self.tables.push(meta(number, writer.finish()?, times));
+            self.tables.push((meta(number, writer.finish()?, times), used));
         }
         Ok(())
     }
@@ -181,6 +229,7 @@ impl<'a> TableOutput<'a> {
         for output in &mut outputs {
             output.add_ranges(|_| true)?;
             output.end_table()?;
+            output.values.finish()?;
         }
         if let Some(output) = outputs.iter().find(|output| !output.tables.is_empty()) {
             output.shared.fs.sync_dir().map_err(Error::io(".", "sync the directory"))?;
@@ -188,13 +237,14 @@ impl<'a> TableOutput<'a> {
         // From here on they are the caller's.
         let taken = |output: &mut TableOutput<'_>| {
             output.unfinished.clear();
-            std::mem::take(&mut output.tables)
+            let tables = std::mem::take(&mut output.tables).into_iter();
+            tables.map(|(table, used)| TableMeta { blobs: output.values.uses(&used), ..table }).collect::<Vec<_>>()
         };
         Ok(outputs.iter_mut().flat_map(taken).collect())
     }
 }
 
-/// What the manifest keeps of a table.
+/// What the manifest keeps of a table that points to no blob file.
 pub(crate) fn meta(number: FileNumber, table: crate::storage::sstable::TableMeta, times: TableTimes) -> TableMeta {
     let properties = table.properties;
     TableMeta {
@@ -210,6 +260,7 @@ pub(crate) fn meta(number: FileNumber, table: crate::storage::sstable::TableMeta
         range_tombstones: properties.range_tombstones,
         smallest: table.bounds.smallest,
         largest: table.bounds.largest,
+        blobs: Vec::new(),
     }
 }
 

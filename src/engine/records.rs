@@ -140,8 +140,11 @@ impl Records {
         let value_len = value.len() as u32;
         let stored = large.as_ref().map_or(value, |place| &place[..]);
         let (flags, expires) = match kind {
-            Kind::Put { expires_at: None } => (0, None),
-            Kind::Put { expires_at: Some(at) } => (EXPIRES, Some(at.to_le_bytes())),
+            // A value that is far is in a table; here it would be this one.
+            Kind::Put { expires_at: None } | Kind::PutFar { expires_at: None } => (0, None),
+            Kind::Put { expires_at: Some(at) } | Kind::PutFar { expires_at: Some(at) } => {
+                (EXPIRES, Some(at.to_le_bytes()))
+            }
             Kind::Tombstone => (TOMBSTONE, None),
         };
         let flags = flags | if large.is_some() { LARGE } else { 0 };

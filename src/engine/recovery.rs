@@ -36,6 +36,7 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use super::batch::Ops;
+use super::blobs;
 use super::catalog::Catalog;
 use super::commit::Commit;
 use super::memtable::Memtable;
@@ -95,7 +96,8 @@ pub(crate) fn survey(fs: &Arc<dyn Fs>, options: &Options, source: &Arc<TableSour
         }
         None => {
             // A crash before the first CURRENT leaves at most a manifest; tables or logs mean that CURRENT was lost.
-            let orphan = files.iter().find(|file| matches!(file, FileName::Table(_) | FileName::Wal(_)));
+            let orphan =
+                files.iter().find(|file| matches!(file, FileName::Table(_) | FileName::Wal(_) | FileName::Blob(_)));
             if let Some(orphan) = orphan {
                 let what = format!("it is missing, but {orphan} is there");
                 return Err(Error::Corrupt { file: FileName::Current.to_string(), what, offset: 0 });
@@ -104,9 +106,14 @@ pub(crate) fn survey(fs: &Arc<dyn Fs>, options: &Options, source: &Arc<TableSour
         }
     };
     let missing = |file: FileName| (!files.contains(&file)).then(|| missing(file));
-    if let Some(error) = replayed.version.tables().find_map(|(_, table)| missing(FileName::Table(table.meta.number))) {
+    let mut needed = replayed.version.tables().flat_map(|(_, table)| {
+        let blobs = table.meta.blobs.iter().map(|blob| FileName::Blob(blob.file));
+        std::iter::once(FileName::Table(table.meta.number)).chain(blobs)
+    });
+    if let Some(error) = needed.find_map(missing) {
         return Err(error);
     }
+    drop(needed);
 
     let mut replay = Replay::new(options, &replayed);
     replay.segments(&**fs, &replayed)?;
@@ -142,7 +149,7 @@ pub(crate) fn survey(fs: &Arc<dyn Fs>, options: &Options, source: &Arc<TableSour
 pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
     let started = std::time::Instant::now();
     let cache = Arc::new(BlockCache::with_capacity(options.cache_bytes as u64));
-    let source = Arc::new(TableSource { fs: fs.clone(), cache: cache.clone() });
+    let source = TableSource::new(fs.clone(), cache.clone());
     let Survey { files, current, replayed, named, replay, next_file } = survey(&fs, &options, &source)?;
     for segment in &replay.believed {
         sync_file(&*fs, &FileName::Wal(*segment).to_string())?;
@@ -179,15 +186,23 @@ fn missing(file: FileName) -> Error {
     Error::Corrupt { file: file.to_string(), what: "the manifest lists it, but it is missing".to_owned(), offset: 0 }
 }
 
-/// Every table and segment that some edit names: what a restart may look for if the newest edits, never synced, are
+/// Every table, blob file and segment that some edit names: what a restart may look for if the newest edits, never synced, are
 /// lost.
 fn named(edits: &[Edit]) -> BTreeSet<FileNumber> {
-    let number = |change: &Change| match change {
-        Change::AddTable { table, .. } => Some(table.number),
-        Change::AddSegment { number, .. } | Change::CloseSegment { number, .. } => Some(*number),
-        _ => None,
-    };
-    edits.iter().flatten().filter_map(number).collect()
+    let mut all = BTreeSet::new();
+    for change in edits.iter().flatten() {
+        match change {
+            Change::AddTable { table, .. } => {
+                all.insert(table.number);
+                all.extend(table.blobs.iter().map(|blob| blob.file));
+            }
+            Change::AddSegment { number, .. } | Change::CloseSegment { number, .. } => {
+                all.insert(*number);
+            }
+            _ => {}
+        }
+    }
+    all
 }
 
 /// The files that can go: at once, and once a new manifest is in force. Foreign files are none of them.
@@ -202,6 +217,7 @@ fn no_longer_needed(
     needed: &[(FileNumber, u64, SeqNo)],
 ) -> (Vec<FileName>, Vec<FileName>) {
     let mut live: BTreeSet<FileNumber> = replayed.version.tables().map(|(_, table)| table.meta.number).collect();
+    live.extend(blobs::uses(&replayed.version).into_keys());
     live.extend(needed.iter().map(|(number, ..)| *number));
     let gone = files.into_iter().filter(|file| file.number().is_some_and(|number| !live.contains(&number)));
     gone.partition(|file| {

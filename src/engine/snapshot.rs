@@ -41,7 +41,9 @@ pub struct Entry {
 /// What a version means to a reader at `now`: a value, or nothing (deleted, or expired).
 pub(crate) fn alive(kind: Kind, value: impl FnOnce() -> Slice, now: u64) -> Option<Found> {
     match kind {
-        Kind::Put { expires_at } if expires_at.is_none_or(|at| at > now) => Some(Found { value: value(), expires_at }),
+        Kind::Put { expires_at } | Kind::PutFar { expires_at } if expires_at.is_none_or(|at| at > now) => {
+            Some(Found { value: value(), expires_at })
+        }
         _ => None,
     }
 }
@@ -134,7 +136,14 @@ impl Range {
 
     /// The same entries once more, from the beginning; nothing has expired in between.
     pub(crate) fn again(&self) -> Range {
-        Range { pin: self.pin.clone(), range: self.range.clone(), merge: None, hidden: Hidden::default(), done: false, ..*self }
+        Range {
+            pin: self.pin.clone(),
+            range: self.range.clone(),
+            merge: None,
+            hidden: Hidden::default(),
+            done: false,
+            ..*self
+        }
     }
 
     fn step(&mut self) -> Result<Option<Entry>> {
@@ -166,7 +175,7 @@ impl Range {
                     // Of the versions of a key the deleted ones are the older ones.
                     match span.newest > Some(merge.seq()) {
                         true => deleted = true,
-                        false => newest = Some((merge.kind(), merge.value())),
+                        false => newest = Some((merge.kind(), merge.value()?)),
                     }
                 }
                 self.done = !merge.advance()?;

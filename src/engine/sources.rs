@@ -138,11 +138,11 @@ impl Source for MemtableSource {
         self.step[self.at].version.kind
     }
 
-    fn value(&self) -> Slice {
-        self.step[self.at].version.value.clone()
+    fn value(&self) -> Result<Slice> {
+        Ok(self.step[self.at].version.value.clone())
     }
 
-    fn value_bytes(&self) -> &[u8] {
+    fn stored(&self) -> &[u8] {
         &self.step[self.at].version.value
     }
 
@@ -293,11 +293,15 @@ impl Source for TablesSource {
         current!(self, iter => iter.kind())
     }
 
-    fn value(&self) -> Slice {
-        current!(self, iter => iter.value())
+    fn value(&self) -> Result<Slice> {
+        let (kind, stored) = current!(self, iter => (iter.kind(), iter.value()));
+        match &self.handle {
+            Some(handle) => handle.value(kind, stored),
+            None => Ok(stored),
+        }
     }
 
-    fn value_bytes(&self) -> &[u8] {
+    fn stored(&self) -> &[u8] {
         current!(self, iter => iter.value_bytes())
     }
 }

@@ -14,13 +14,16 @@ use std::sync::{Arc, OnceLock};
 
 use tracing::warn;
 
+use super::blobs::{BlobHandle, Blobs};
 use super::{Error, Result, SeqNo};
+use crate::codec::Slice;
 use crate::codec::hash::KeyHash;
 use crate::fs::Fs;
+use crate::storage::blob::Pointer;
 use crate::storage::manifest::{Change, TableMeta};
 use crate::storage::names::{FileName, FileNumber};
 use crate::storage::sstable::Table;
-use crate::storage::{BlockCache, End, Fragments, TableId, Version as KeyVersion};
+use crate::storage::{BlockCache, End, Fragments, Kind, TableId, Version as KeyVersion};
 
 /// Levels of the tree. With a factor of ten from level to level and 64 MiB in level 1, seven hold more than 6 PiB.
 pub(crate) const LEVELS: usize = 7;
@@ -29,6 +32,13 @@ pub(crate) const LEVELS: usize = 7;
 pub(crate) struct TableSource {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) cache: Arc<BlockCache>,
+    pub(crate) blobs: Blobs,
+}
+
+impl TableSource {
+    pub(crate) fn new(fs: Arc<dyn Fs>, cache: Arc<BlockCache>) -> Arc<TableSource> {
+        Arc::new(TableSource { fs, cache, blobs: Blobs::default() })
+    }
 }
 
 /// A table of the tree: what the manifest says of it, and the table itself once somebody has read from it. All versions
@@ -38,6 +48,8 @@ pub(crate) struct TableHandle {
     pub(crate) meta: TableMeta,
     source: Arc<TableSource>,
     table: OnceLock<Arc<Table>>,
+    /// What it points into, as in `meta`.
+    blobs: Box<[Arc<BlobHandle>]>,
     /// Whether an edit that drops the table is durable.
     obsolete: AtomicBool,
     /// What the first read that met damage said. Compaction leaves the table alone from then on.
@@ -47,6 +59,7 @@ pub(crate) struct TableHandle {
 impl TableHandle {
     pub(crate) fn new(meta: TableMeta, source: &Arc<TableSource>) -> TableHandle {
         TableHandle {
+            blobs: source.blobs.handles(&source.fs, &meta.blobs),
             meta,
             source: source.clone(),
             table: OnceLock::new(),
@@ -68,8 +81,31 @@ impl TableHandle {
 
     /// The newest version of `key` at or below `as_of` in this table.
     fn get(&self, key: &[u8], as_of: SeqNo, hash: KeyHash) -> Result<Option<KeyVersion>> {
-        let found = self.open().and_then(|table| Ok(table.get(key, as_of, hash)?));
-        found.inspect_err(|error| self.note(error))
+        let found =
+            self.open().and_then(|table| Ok(table.get(key, as_of, hash)?)).inspect_err(|error| self.note(error))?;
+        let Some(KeyVersion { seq, kind: kind @ Kind::PutFar { expires_at }, value }) = found else { return Ok(found) };
+        let value = self.value(kind, value)?;
+        Ok(Some(KeyVersion { seq, kind: Kind::Put { expires_at }, value }))
+    }
+
+    /// The value of an entry of this table that has `stored`.
+    pub(crate) fn value(&self, kind: Kind, stored: Slice) -> Result<Slice> {
+        let Kind::PutFar { .. } = kind else { return Ok(stored) };
+        let pointer = Pointer::decode(&stored);
+        let blob = pointer.and_then(|pointer| self.blobs.iter().find(|blob| blob.number() == pointer.file));
+        let value = match (pointer, blob) {
+            (Some(pointer), Some(blob)) => blob.read(pointer),
+            _ => Err(Error::Corrupt {
+                file: FileName::Table(self.meta.number).to_string(),
+                what: "an entry points to no blob file of this table".to_owned(),
+                offset: 0,
+            }),
+        };
+        value.inspect_err(|error| self.note(error))
+    }
+
+    pub(crate) fn blobs(&self) -> &[Arc<BlobHandle>] {
+        &self.blobs
     }
 
     /// Remembers an error of a read from this table, if it says that the table is damaged.

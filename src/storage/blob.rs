@@ -45,6 +45,9 @@ pub(crate) struct Pointer {
 }
 
 impl Pointer {
+    /// The most that a pointer takes.
+    pub(crate) const MAX_BYTES: usize = 4 * varint::MAX_LEN;
+
     /// Bytes of the file that would be garbage without it.
     pub(crate) fn bytes(self) -> u64 {
         LENGTH_BYTES + u64::from(self.stored.length)
@@ -83,6 +86,13 @@ pub(crate) struct BlobUse {
     pub(crate) used_bytes: u64,
 }
 
+impl BlobUse {
+    /// Bytes of values in the file that these tables do not point to.
+    pub(crate) fn garbage(self) -> u64 {
+        self.file_bytes.saturating_sub(HEADER_BYTES as u64 + self.used_bytes)
+    }
+}
+
 /// A blob file being written.
 pub(crate) struct BlobWriter {
     number: FileNumber,
@@ -92,7 +102,12 @@ pub(crate) struct BlobWriter {
 
 impl BlobWriter {
     /// Begins `file`, which is new and empty.
-    pub(crate) fn new(file: Arc<dyn File>, number: FileNumber, compression: Compression, sync_every: u64) -> BlobWriter {
+    pub(crate) fn new(
+        file: Arc<dyn File>,
+        number: FileNumber,
+        compression: Compression,
+        sync_every: u64,
+    ) -> BlobWriter {
         let name = FileName::Blob(number).to_string();
         let output = Output::new(file, name, TableId(number.0), sync_every, &header(number));
         BlobWriter { number, output, compression }
@@ -152,11 +167,12 @@ impl BlobFile {
     pub(crate) fn read(&self, pointer: Pointer) -> Result<Slice> {
         let Handle { offset, length } = pointer.stored;
         let stored = Slice::build(length as usize, |buffer| read_exact(&*self.file, &self.name, buffer, offset))?;
-        let value = frame::open(&stored, TableId(self.number.0), offset)
-            .and_then(|value| match value.len() as u64 == pointer.value_len {
+        let value = frame::open(&stored, TableId(self.number.0), offset).and_then(|value| {
+            match value.len() as u64 == pointer.value_len {
                 true => Ok(value),
                 false => Err(Malformed("value is not as long as its pointer says")),
-            });
+            }
+        });
         value.map_err(|Malformed(what)| Error::corrupt(&self.name, what, offset))
     }
 
@@ -178,9 +194,8 @@ impl BlobFile {
         if stored.end() > end {
             return Err(Error::corrupt(&self.name, "value is longer than the file", at));
         }
-        let bytes = Slice::build(stored.length as usize, |buffer| {
-            read_exact(&*self.file, &self.name, buffer, stored.offset)
-        })?;
+        let bytes =
+            Slice::build(stored.length as usize, |buffer| read_exact(&*self.file, &self.name, buffer, stored.offset))?;
         let value = frame::open(&bytes, TableId(self.number.0), stored.offset)
             .map_err(|Malformed(what)| Error::corrupt(&self.name, what, stored.offset))?;
         let pointer = Pointer { file: self.number, stored, value_len: value.len() as u64 };
@@ -198,10 +213,11 @@ impl Iterator for Pointers<'_> {
     type Item = Result<Pointer>;
 
     fn next(&mut self) -> Option<Result<Pointer>> {
-        let (pointer, next) = self.file.record(self.next.take()?).transpose()?.map_or_else(
-            |error| (Err(error), None),
-            |(pointer, next)| (Ok(pointer), Some(next)),
-        );
+        let (pointer, next) = self
+            .file
+            .record(self.next.take()?)
+            .transpose()?
+            .map_or_else(|error| (Err(error), None), |(pointer, next)| (Ok(pointer), Some(next)));
         self.next = next;
         Some(pointer)
     }

@@ -7,8 +7,8 @@ mod current;
 mod end;
 mod entry;
 mod error;
-mod frame;
 mod fragments;
+mod frame;
 #[cfg(test)]
 pub(crate) mod golden;
 pub(crate) mod log;

@@ -60,10 +60,9 @@ impl FileName {
     pub(crate) fn number(self) -> Option<FileNumber> {
         match self {
             FileName::Current | FileName::CurrentTemp => None,
-            FileName::Manifest(number)
-            | FileName::Wal(number)
-            | FileName::Table(number)
-            | FileName::Blob(number) => Some(number),
+            FileName::Manifest(number) | FileName::Wal(number) | FileName::Table(number) | FileName::Blob(number) => {
+                Some(number)
+            }
         }
     }
 }

@@ -29,7 +29,8 @@ pub(crate) fn shown_kind(kind: Kind, value: &[u8]) -> String {
         Kind::Put { expires_at: None } => format!(" = \"{}\"", shown(value)),
         Kind::Put { expires_at: Some(at) } => format!(" = \"{}\" until {at}", shown(value)),
         Kind::PutFar { expires_at } => {
-            let place = Pointer::decode(value).map_or("an unreadable pointer".to_owned(), |pointer| pointer.to_string());
+            let place =
+                Pointer::decode(value).map_or("an unreadable pointer".to_owned(), |pointer| pointer.to_string());
             let until = expires_at.map_or(String::new(), |at| format!(" until {at}"));
             format!(" = {place}{until}")
         }

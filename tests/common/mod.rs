@@ -102,6 +102,7 @@ pub fn tiny_options(seed: u64) -> Options {
         // Mostly the strategy that most databases have.
         .compaction(if rng.chance(1, 2) { Strategy::Leveled } else { *rng.pick(&STRATEGIES) })
         .compaction_threads(*rng.pick(&[1, 2, 5]))
+        .blob_threshold(*rng.pick(&[None, None, Some(1), Some(15), Some(100)]))
 }
 
 /// Steps that a tree of these tests may take to settle at most.

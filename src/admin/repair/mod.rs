@@ -94,9 +94,10 @@ pub fn repair(path: &Path, target: &Target, out: &mut dyn Write) -> Result<Vec<L
 ///
 /// As [`repair`].
 pub fn repair_to(fs: &Arc<dyn Fs>, to: &Path, out: &mut dyn Write) -> Result<Vec<Loss>> {
-    let findings = find::find(fs, out)?;
+    let mut findings = find::find(fs, out)?;
     let copy = begin(&**fs, to)?;
     let saved = rebuild::rebuild(fs, &findings, &copy.files())?;
+    findings.losses.extend(saved.losses);
     // Nothing is given a name that is not good.
     let mut told = Vec::new();
     if verify(&Directory::on(copy.files()), &mut told)? == super::Health::Damaged {

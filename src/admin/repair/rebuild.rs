@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::Loss;
 use super::find::{Findings, Found};
 use crate::admin::Result;
+use crate::admin::inventory::missing_or;
 use crate::codec::Slice;
 use crate::engine::checkpoint::number_manifest;
 use crate::engine::expiries::Expiries;
@@ -15,6 +17,7 @@ use crate::engine::sources::{KeyRange, MemtableSource};
 use crate::engine::version::LEVELS;
 use crate::engine::{self, Options, SeqNo};
 use crate::fs::Fs;
+use crate::storage::blob::{BlobFile, Pointer};
 use crate::storage::manifest::{Change, ManifestWriter, TableMeta, TableTimes};
 use crate::storage::names::{FileName, FileNumber};
 use crate::storage::sstable::{Entry, Parts, Piece, Pieces, TableOptions, TableWriter};
@@ -24,6 +27,8 @@ use crate::storage::{Error, Kind, TableId};
 pub(super) struct Saved {
     pub(super) keys: u64,
     pub(super) tables: usize,
+    /// Values that could not be read, although what points to them could.
+    pub(super) losses: Vec<Loss>,
 }
 
 /// Writes tables, manifest and `CURRENT` to `to`.
@@ -47,6 +52,7 @@ pub(super) fn rebuild(from: &Arc<dyn Fs>, findings: &Findings, to: &Arc<dyn Fs>)
 
     let mut output = Output { to: to.clone(), cut_at: options.table_bytes, next: 1, current: None, tables: Vec::new() };
     let mut keys = 0;
+    let mut losses = Vec::new();
     let mut key: Option<Vec<u8>> = None;
     let ranges = findings.all_ranges();
     let mut deleted = Cursor::new(&ranges, SeqNo::MAX);
@@ -54,12 +60,20 @@ pub(super) fn rebuild(from: &Arc<dyn Fs>, findings: &Findings, to: &Arc<dyn Fs>)
         if key.as_deref() == Some(merge.key()) {
             continue;
         }
-        key = Some(merge.key().to_vec());
         // Nothing lies below that a tombstone would have to hide.
         if merge.kind() != Kind::Tombstone && deleted.at(merge.key()) < Some(merge.seq()) {
-            output.add(&merge)?;
+            match merge.value() {
+                Ok(value) => output.add(&merge, &value)?,
+                Err(error @ engine::Error::Corrupt { .. }) => {
+                    // An older version may be readable.
+                    lost_value(&mut losses, merge.key(), error);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
             keys += 1;
         }
+        key = Some(merge.key().to_vec());
     }
     output.cut()?;
     let Output { next, tables, .. } = output;
@@ -70,7 +84,7 @@ pub(super) fn rebuild(from: &Arc<dyn Fs>, findings: &Findings, to: &Arc<dyn Fs>)
     state.extend(tables.into_iter().map(|table| Change::AddTable { level: LEVELS as u8 - 1, table }));
     let manifest = number_manifest(&mut state);
     ManifestWriter::create(&**to, manifest, options.entropy.draw(), &state).map_err(|failure| failure.error)?;
-    Ok(Saved { keys, tables: count })
+    Ok(Saved { keys, tables: count, losses })
 }
 
 /// Tables being written one after the other.
@@ -83,7 +97,7 @@ struct Output {
 }
 
 impl Output {
-    fn add(&mut self, entry: &Merge) -> Result<()> {
+    fn add(&mut self, entry: &Merge, value: &[u8]) -> Result<()> {
         if self.current.as_ref().is_some_and(|(_, writer, _)| writer.estimated_size() >= self.cut_at) {
             self.cut()?;
         }
@@ -91,10 +105,15 @@ impl Output {
             Some(current) => current,
             none => none.insert(begin(&*self.to, &mut self.next)?),
         };
-        if let Kind::Put { expires_at: Some(at) } = entry.kind() {
+        let kind = match entry.kind() {
+            // Into the table: the next compaction puts it apart again.
+            Kind::PutFar { expires_at } => Kind::Put { expires_at },
+            kind => kind,
+        };
+        if let Kind::Put { expires_at: Some(at) } = kind {
             expiries.add(at);
         }
-        Ok(writer.add(entry.key(), entry.seq(), entry.kind(), entry.value_bytes())?)
+        Ok(writer.add(entry.key(), entry.seq(), kind, value)?)
     }
 
     fn cut(&mut self) -> Result<()> {
@@ -113,6 +132,18 @@ fn begin(to: &dyn Fs, next: &mut u64) -> Result<(FileNumber, TableWriter, Expiri
     let file = to.create(&name).map_err(Error::io(&name, "create"))?;
     let writer = TableWriter::new(file, &name, TableId(number.0), TableOptions::default());
     Ok((number, writer, Expiries::default()))
+}
+
+/// Adds a key whose value cannot be read; keys in a row that are lost for the same reason are one loss.
+fn lost_value(losses: &mut Vec<Loss>, key: &[u8], error: engine::Error) {
+    let (file, what, offset) = match error {
+        engine::Error::Corrupt { file, what, offset } => (file, what, offset),
+        error => (String::new(), error.to_string(), 0),
+    };
+    match losses.last_mut() {
+        Some(last) if last.file == file && last.what == what => last.keys.1 = Some(key.to_vec()),
+        _ => losses.push(Loss { file, offset, length: 0, keys: (Some(key.to_vec()), Some(key.to_vec())), what }),
+    }
 }
 
 /// The tables in as few runs without overlaps as there can be: of each run one is open at a time.
@@ -180,11 +211,17 @@ impl Source for ChainSource {
         self.entry().kind
     }
 
-    fn value(&self) -> Slice {
-        self.entry().value.clone()
+    fn value(&self) -> engine::Result<Slice> {
+        let Entry { kind, value, .. } = self.entry();
+        let Kind::PutFar { .. } = kind else { return Ok(value.clone()) };
+        let pointer = Pointer::decode(value).ok_or_else(|| Error::corrupt("a table", "an unreadable pointer", 0))?;
+        let name = FileName::Blob(pointer.file);
+        let file = self.fs.open(&name.to_string()).map_err(Error::io(&name.to_string(), "open"));
+        let file = file.map_err(|error| missing_or(name, error))?;
+        Ok(BlobFile::open(file, pointer.file)?.read(pointer)?)
     }
 
-    fn value_bytes(&self) -> &[u8] {
+    fn stored(&self) -> &[u8] {
         &self.entry().value
     }
 }

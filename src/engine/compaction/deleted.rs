@@ -5,6 +5,7 @@
 //! to end. Those tombstones stay where they are, until compaction finds nothing below them: so nothing that lies deeper
 //! is uncovered, neither by the entries that go nor by the table's own range tombstones, which hide nothing more.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::rewrite::is_deleted;
@@ -32,5 +33,5 @@ pub(crate) fn pick(version: &Version, floor: SeqNo) -> Option<Task> {
     let inputs = version.levels.iter().map(|tables| gone(tables)).enumerate();
     let inputs: Vec<_> = inputs.filter(|(_, tables)| !tables.is_empty()).collect();
     let target = inputs.last()?.0;
-    Some(Task { why: Why::Garbage, action: Action::Drop, inputs, target })
+    Some(Task { why: Why::Garbage, action: Action::Drop, inputs, target, moving: BTreeSet::new() })
 }

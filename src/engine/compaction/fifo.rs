@@ -4,6 +4,7 @@
 //! all of level 0 and goes first, the deepest level before those above it: nothing that is dropped uncovers an older
 //! version.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::pick::View;
@@ -16,7 +17,7 @@ pub(crate) fn pick(view: &View<'_>, max_age: Option<Duration>, max_bytes: Option
     let too_old = |table: &TableHandle| matches!((born, table.meta.times.written), (Some(born), Some(at)) if at < born);
     // Whatever is older than a flushed table that goes, goes too, also where nobody knows when it was written.
     let horizon = version.levels[0].iter().filter(|table| too_old(table)).map(|table| table.meta.last_seq).max();
-    let total: u64 = version.tables().map(|(_, table)| table.meta.size).sum();
+    let total: u64 = version.tables().map(|(_, table)| table.meta.bytes_with_values()).sum();
     let mut over = total.saturating_sub(max_bytes.unwrap_or(u64::MAX));
     let level = version.bottom();
     let mut tables = version.levels[level].clone();
@@ -24,7 +25,7 @@ pub(crate) fn pick(view: &View<'_>, max_age: Option<Duration>, max_bytes: Option
     // Of level 0 that leaves the younger ones: what goes for its age or for the bytes is its oldest part.
     tables.retain(|table| {
         let goes = over > 0 || too_old(table) || Some(table.meta.last_seq) <= horizon;
-        over = over.saturating_sub(if goes { table.meta.size } else { 0 });
+        over = over.saturating_sub(if goes { table.meta.bytes_with_values() } else { 0 });
         goes
     });
     (!tables.is_empty()).then(|| Task {
@@ -32,5 +33,6 @@ pub(crate) fn pick(view: &View<'_>, max_age: Option<Duration>, max_bytes: Option
         action: Action::Drop,
         inputs: vec![(level, tables)],
         target: level,
+        moving: BTreeSet::new(),
     })
 }

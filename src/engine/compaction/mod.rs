@@ -8,6 +8,7 @@
 //! | [`leveled`], [`tiered`], [`fifo`] | what each strategy finds due |
 //! | [`deleted`] | tables of which range tombstones have left nothing |
 //! | [`garbage`] | tables full of deletes, overwritten versions and expired values |
+//! | [`values`] | blob files full of garbage |
 //! | [`damage`] | what is left to do round damaged tables |
 //! | [`run`] | doing a task, in one edit of the manifest |
 //! | [`rewrite`] | merging tables into new ones, in parts side by side |
@@ -28,6 +29,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod tiered;
+mod values;
 
 pub(crate) use leveled::debt;
 pub use strategy::Strategy;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::task::{MAX_L0_INPUTS, Task, Why};
-use super::{Strategy, damage, fifo, garbage, leveled, tiered};
+use super::{Strategy, damage, fifo, garbage, leveled, tiered, values};
 use crate::codec::SeqNo;
 use crate::engine::options::Options;
 use crate::engine::version::{LEVELS, TableHandle, Version};
@@ -37,7 +37,10 @@ pub(crate) fn pick(view: &View<'_>) -> Option<Task> {
         Strategy::Fifo { max_age, max_bytes } => return fifo::pick(view, max_age, max_bytes),
     };
     let sound = |task: &Task| !task.meets_damage();
-    due.filter(sound).or_else(|| garbage::pick(view).filter(sound)).or_else(|| damage::pick(view))
+    due.filter(sound)
+        .or_else(|| garbage::pick(view).filter(sound))
+        .or_else(|| values::pick(view))
+        .or_else(|| damage::pick(view))
 }
 
 impl View<'_> {

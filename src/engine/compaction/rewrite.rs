@@ -4,22 +4,25 @@
 //! however large the task is. A large one is cut into key ranges at table boundaries, which are merged side by side;
 //! nothing is installed before all of them are done.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use super::task::{Task, bytes};
+use crate::engine::covers::Hidden;
 use crate::engine::flush::value_of;
 use crate::engine::merge::{Direction, Merge, Source};
-use crate::engine::covers::Hidden;
 use crate::engine::output::{Keep, TableOutput};
 use crate::engine::range_tombstones::{Cursor, RangeTombstones};
 use crate::engine::shared::Shared;
 use crate::engine::sources::{KeyRange, TablesSource};
 use crate::engine::version::{TableHandle, Version};
 use crate::engine::{Error, Result, SeqNo};
-use crate::storage::{Edge, End, Fragment, Fragments};
+use crate::storage::blob::Pointer;
 use crate::storage::manifest::TableMeta;
+use crate::storage::names::FileNumber;
 use crate::storage::sstable::ReadMode;
+use crate::storage::{Edge, End, Fragment, Fragments, Kind};
 
 /// A part of a task has at least this many full tables of input: less is not worth a thread, and leaves small tables.
 const PART_TABLES: u64 = 4;
@@ -75,7 +78,9 @@ impl Shared {
         let written = task.tables().filter_map(|(_, table)| table.meta.times.written).max();
         let cut_at = if within_flushed { u64::MAX } else { self.options.table_bytes };
         let needed = if within_flushed { ranges.clone() } else { below.still_needed(&ranges, floor) };
-        let mut output = TableOutput::new(self, cut_at, written, needed);
+        let known = task.tables().flat_map(|(_, table)| &table.meta.blobs);
+        let mut output = TableOutput::new(self, cut_at, written, needed, known);
+        let moving = task.moving(version);
         let mut deleted = Cursor::new(&ranges, floor);
         let mut hidden = Hidden::default();
         let mut key: Vec<u8> = Vec::new();
@@ -100,7 +105,12 @@ impl Shared {
             let is_bottom = || !within_flushed && below.is_empty_at(&key);
             let span = deleted.span(&key);
             if let Some(kind) = keep.version(seq, merge.kind(), span.newest, is_bottom) {
-                output.add(&key, seq, kind, value_of(kind, merge.value_bytes()))?;
+                match kind {
+                    Kind::PutFar { expires_at } if points_into(&moving, merge.stored()) => {
+                        output.add(&key, seq, Kind::Put { expires_at }, &merge.value()?)?;
+                    }
+                    kind => output.add(&key, seq, kind, value_of(kind, merge.stored()))?,
+                }
             }
             more = match span.newest.filter(|newest| seq < *newest && hidden.is_enough(span)) {
                 Some(newest) => merge.skip(span.end.as_deref(), newest)?,
@@ -109,6 +119,11 @@ impl Shared {
         }
         Ok(output)
     }
+}
+
+/// Whether an entry with this pointer has its value in one of these files.
+fn points_into(files: &BTreeSet<FileNumber>, pointer: &[u8]) -> bool {
+    !files.is_empty() && Pointer::decode(pointer).is_some_and(|pointer| files.contains(&pointer.file))
 }
 
 /// Does `work` for each part, the first on this thread and each other one on a thread of its own, or here too where no

@@ -5,7 +5,8 @@ use tracing::info;
 
 use super::pick::{LAST, View, pick, pick_from};
 use super::task::{Action, Task};
-use super::{Strategy, deleted, garbage};
+use super::{Strategy, deleted, garbage, values};
+use crate::engine::blobs::written_bytes;
 use crate::engine::shared::Shared;
 use crate::engine::stats::add;
 use crate::engine::{Error, Result};
@@ -53,16 +54,22 @@ impl Shared {
             }
         }
         for task in garbage::pick_all(&self.state().version, self.retention.floor(), self.options.clock.now()) {
-            let _turn = self.compaction_turn()?;
-            if task.is_still_there(&self.state().version) && !task.meets_damage() {
-                self.run_unless_damaged(&task)?;
-            }
+            self.run_if_still_there(&task)?;
+        }
+        for task in values::pick_all(&self.state().version) {
+            self.run_if_still_there(&task)?;
         }
         // Done, but for what cannot be.
         match self.state().version.damage().next() {
             Some(damage) => Err(Error::Background(format!("all but what is damaged is compacted: {damage}"))),
             None => Ok(()),
         }
+    }
+
+    fn run_if_still_there(&self, task: &Task) -> Result<()> {
+        let _turn = self.compaction_turn()?;
+        let sound = task.is_still_there(&self.state().version) && !task.meets_damage();
+        if sound { self.run_unless_damaged(task) } else { Ok(()) }
     }
 
     /// As [`Shared::run`]. That it meets damage is no failure: the table is known from then on, and no task has it.
@@ -93,7 +100,7 @@ impl Shared {
             Action::Merge => {
                 let tables = self.rewrite(task, &version)?;
                 read = task.bytes();
-                written = tables.iter().map(|table| table.size).sum();
+                written = written_bytes(&version, &tables);
                 edit.extend(tables.into_iter().map(|table| Change::AddTable { level: target, table }));
             }
         }

@@ -1,9 +1,12 @@
 //! A compaction to be done: which tables, to which level, and whether they are merged, only moved, or dropped.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::engine::blobs::wasteful;
 use crate::engine::version::{TableHandle, Version};
 use crate::storage::End;
+use crate::storage::names::FileNumber;
 
 /// Tables of level 0 that one task takes, so that its memory has a bound: each is a stream of its own.
 pub(crate) const MAX_L0_INPUTS: usize = 32;
@@ -64,6 +67,8 @@ pub(crate) struct Task {
     pub(crate) inputs: Vec<(usize, Vec<Arc<TableHandle>>)>,
     /// Where the tables go.
     pub(crate) target: usize,
+    /// Blob files that the values of these tables are to leave, besides those that are wasteful anyway.
+    pub(crate) moving: BTreeSet<FileNumber>,
 }
 
 impl Task {
@@ -91,10 +96,10 @@ impl Task {
         let worth_merging = small && all.len() > 1 && bytes(&all) <= table_bytes;
         if apart(all) && !worth_merging {
             inputs.retain(|(level, _)| *level != target);
-            return Task { why, action: Action::Move, inputs, target };
+            return Task { why, action: Action::Move, inputs, target, moving: BTreeSet::new() };
         }
         inputs.retain(|(_, tables)| !tables.is_empty());
-        Task { why, action: Action::Merge, inputs, target }
+        Task::merge(why, inputs, target)
     }
 
     /// Whether a table that would be read or moved is known to be damaged: such a one is left where it is.
@@ -102,9 +107,17 @@ impl Task {
         self.action != Action::Drop && self.tables().any(|(_, table)| table.damage().is_some())
     }
 
+    /// The blob files that the values of its tables leave.
+    pub(crate) fn moving(&self, version: &Version) -> BTreeSet<FileNumber> {
+        match self.tables().all(|(_, table)| table.meta.blobs.is_empty()) {
+            true => BTreeSet::new(),
+            false => wasteful(version, false).union(&self.moving).copied().collect(),
+        }
+    }
+
     /// Merges exactly these tables.
     pub(crate) fn merge(why: Why, inputs: Vec<(usize, Vec<Arc<TableHandle>>)>, target: usize) -> Task {
-        Task { why, action: Action::Merge, inputs, target }
+        Task { why, action: Action::Merge, inputs, target, moving: BTreeSet::new() }
     }
 
     pub(crate) fn tables(&self) -> impl Iterator<Item = (usize, &Arc<TableHandle>)> {

@@ -25,10 +25,10 @@ use crate::codec::{SeqNo, Slice};
 use crate::engine::version::{TableHandle, TableSource, Version};
 use crate::engine::{Error, Options};
 use crate::fs::SimFs;
-use crate::storage::{BlockCache, End};
 use crate::storage::golden::golden;
 use crate::storage::manifest::{Change, TableMeta, TableTimes};
 use crate::storage::names::FileNumber;
+use crate::storage::{BlockCache, End};
 
 /// `name=number` words.
 struct Numbers<'a>(HashMap<&'a str, u64>);
@@ -116,8 +116,8 @@ fn tree(levels: &[&str]) -> Version {
             edit.push(Change::AddTable { level: level.parse().unwrap(), table: table(number, sound) });
         }
     }
-    let source = TableSource { fs: Arc::new(SimFs::new()), cache: Arc::new(BlockCache::with_capacity(0)) };
-    let version = Version::default().edited(&edit, &Arc::new(source)).unwrap();
+    let source = TableSource::new(Arc::new(SimFs::new()), Arc::new(BlockCache::with_capacity(0)));
+    let version = Version::default().edited(&edit, &source).unwrap();
     for (_, table) in version.tables().filter(|(_, table)| damaged.contains(&table.meta.number)) {
         table.note(&Error::Corrupt { file: "a table".to_owned(), what: "damage".to_owned(), offset: 0 });
     }
@@ -146,6 +146,7 @@ fn table(number: u64, word: &str) -> TableMeta {
         times: TableTimes { written: numbers.find("written"), expiring, quartiles },
         smallest: Slice::copy_from(smallest.as_bytes()),
         range_tombstones: numbers.get("ranges", 0),
+        blobs: Vec::new(),
         largest: match largest.strip_prefix('<') {
             Some(bound) => End::before(Some(bound.as_bytes())),
             None if largest == "*" => End::Never,

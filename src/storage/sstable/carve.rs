@@ -7,9 +7,9 @@
 
 use crc32fast::Hasher;
 
-use crate::storage::frame::{Handle, TRAILER_BYTES};
 use super::salvage::Place;
 use crate::storage::TableId;
+use crate::storage::frame::{Handle, TRAILER_BYTES};
 
 /// How long a block may be that is looked for behind damage: ordinary ones hold 4 KiB.
 const SOUGHT_BYTES: usize = 8 << 10;

@@ -1,13 +1,16 @@
 //! Whether a table is what a writer writes: every checksum, the order of entries, the index against the blocks, the
 //! filter against the keys, the properties against the entries.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::properties::Properties;
 use super::salvage::{Entry, Parts, Piece, comes_before};
 use crate::codec::hash::KeyHash;
-use crate::storage::{Error, Fragments};
+use crate::storage::blob::Pointer;
+use crate::storage::names::FileNumber;
 use crate::storage::text::shown_range;
+use crate::storage::{Error, Fragments, Kind};
 
 /// What a check has found.
 pub(crate) struct Checked {
@@ -15,12 +18,15 @@ pub(crate) struct Checked {
     pub(crate) problems: Vec<String>,
     /// Of the entries that could be read.
     pub(crate) counted: Properties,
+    /// How many bytes of which blob files they point to.
+    pub(crate) blobs: BTreeMap<FileNumber, u64>,
 }
 
 /// Reads all of a table.
 pub(crate) fn check(parts: &Arc<Parts>) -> Checked {
     let mut counted = Properties::default();
     let mut problems = Vec::new();
+    let mut blobs = BTreeMap::new();
     let mut whole = true;
     let mut last_key: Option<Vec<u8>> = None;
     for (n, piece) in parts.pieces().enumerate() {
@@ -42,6 +48,12 @@ pub(crate) fn check(parts: &Arc<Parts>) -> Checked {
             if !older && parts.filter.as_ref().is_some_and(|filter| !filter.may_contain(KeyHash::of(&entry.key))) {
                 wrong(format!("filter lacks the key \"{}\" of the block", entry.key.escape_ascii()));
             }
+            if let Kind::PutFar { .. } = entry.kind {
+                match Pointer::decode(&entry.value) {
+                    Some(pointer) => *blobs.entry(pointer.file).or_default() += pointer.bytes(),
+                    None => wrong("an entry has no readable pointer".to_owned()),
+                }
+            }
             last_key = Some(entry.key.clone());
         }
         if counted.data_blocks == 0 {
@@ -61,7 +73,7 @@ pub(crate) fn check(parts: &Arc<Parts>) -> Checked {
         let what = format!("properties are not those of the entries: {told:?} instead of {counted:?}");
         problems.push(Error::corrupt(parts.name(), what, 0).to_string());
     }
-    Checked { problems, counted }
+    Checked { problems, blobs, counted }
 }
 
 fn lies_between_its_separators(parts: &Parts, n: usize, entries: &[Entry]) -> bool {

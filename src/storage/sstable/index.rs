@@ -22,9 +22,9 @@
 use super::Malformed;
 use super::cut::Cut;
 use super::footer::HEADER_BYTES;
-use crate::storage::frame::{Handle, TRAILER_BYTES};
 use crate::codec::cursor::Cursor;
 use crate::codec::{SeqNo, varint};
+use crate::storage::frame::{Handle, TRAILER_BYTES};
 
 use super::block::common_prefix;
 

@@ -7,7 +7,6 @@ use super::Malformed;
 use super::block::Block;
 use super::filter::Filter;
 use super::footer::{self, FOOTER_BYTES, Footer, HEADER_BYTES};
-use crate::storage::frame::{self, Handle};
 use super::index::Index;
 use super::iter::{Backward, Forward};
 use super::properties::Properties;
@@ -16,6 +15,7 @@ use crate::codec::hash::KeyHash;
 use crate::codec::{SeqNo, Slice};
 use crate::fs::File;
 use crate::storage::cache::{Peek, Slots};
+use crate::storage::frame::{self, Handle};
 use crate::storage::{BlockCache, Error, Fragments, Result, TableId, Version, read_exact};
 
 /// An open table. Filter, index and properties are in memory; data blocks come from the cache or the file.

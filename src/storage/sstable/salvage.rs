@@ -11,13 +11,13 @@ use super::block::{Block, common_prefix};
 use super::carve::carve;
 use super::filter::Filter;
 use super::footer::{self, FOOTER_BYTES, Footer, HEADER_BYTES};
-use crate::storage::frame::{self, Handle};
 use super::index::Index;
 use super::properties::Properties;
 use super::ranges;
 use crate::codec::hash::KeyHash;
 use crate::codec::{SeqNo, Slice};
 use crate::fs::File;
+use crate::storage::frame::{self, Handle};
 use crate::storage::{Error, Fragments, Kind, Result, TableId, read_exact};
 
 /// What can be read of a table besides its data blocks.

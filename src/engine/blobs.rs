@@ -1,0 +1,150 @@
+//! Blob files of the tree: one handle each, shared by all tables that point into it.
+//!
+//! **When a file goes.** A blob file is part of the database as long as a table of the version in force points into it;
+//! nothing else is recorded of it. The edit that drops the last such table makes it obsolete, and it is deleted when the
+//! last table handle that holds it is gone: whoever reads an older version still finds its values. A file that was being
+//! written when the process ended is named by no table, and the next start deletes it.
+//!
+//! **What is garbage.** Each table knows how many bytes of a file it points to. The rest of the file belongs to entries
+//! that compaction has dropped. Once that is too much, compaction writes the values that are still pointed to into a new
+//! file, table by table, until no table points into the old one.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use parking_lot::Mutex;
+
+use super::Result;
+use super::version::{TableHandle, Version, delete};
+use crate::codec::Slice;
+use crate::fs::Fs;
+use crate::storage::Error;
+use crate::storage::blob::{BlobFile, BlobUse, Pointer};
+use crate::storage::manifest::TableMeta;
+use crate::storage::names::{FileName, FileNumber};
+
+/// When this part of a file is garbage, compaction moves the values that it meets out of it, and goes and looks for them.
+/// Less would take less space, but moving two thirds of a file to free a third of it writes twice what it frees; this
+/// writes one and a half times that.
+const WASTE_PERCENT: u64 = 40;
+
+/// ... and when there is nothing better to do.
+const IDLE_WASTE_PERCENT: u64 = 10;
+
+/// A blob file that tables point into.
+pub(crate) struct BlobHandle {
+    number: FileNumber,
+    fs: Arc<dyn Fs>,
+    opened: OnceLock<BlobFile>,
+    /// Whether an edit that drops the last table that points into it is durable.
+    obsolete: AtomicBool,
+}
+
+impl BlobHandle {
+    pub(crate) fn number(&self) -> FileNumber {
+        self.number
+    }
+
+    pub(crate) fn read(&self, pointer: Pointer) -> Result<Slice> {
+        if self.opened.get().is_none() {
+            let name = FileName::Blob(self.number).to_string();
+            let file = self.fs.open(&name).map_err(Error::io(&name, "open"))?;
+            // Two threads may both do so, one result is kept.
+            let _ = self.opened.set(BlobFile::open(file, self.number)?);
+        }
+        Ok(self.opened.wait().read(pointer)?)
+    }
+
+    /// No table of a version that a restart could find points into it.
+    fn mark_obsolete(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for BlobHandle {
+    fn drop(&mut self) {
+        if self.obsolete.load(Ordering::Acquire) {
+            delete(&*self.fs, FileName::Blob(self.number));
+        }
+    }
+}
+
+/// The handles of all tables, so that two tables that point into one file share one.
+#[derive(Default)]
+pub(crate) struct Blobs {
+    handles: Mutex<HashMap<FileNumber, Weak<BlobHandle>>>,
+}
+
+impl Blobs {
+    /// The handles of the files that `uses` names.
+    pub(crate) fn handles(&self, fs: &Arc<dyn Fs>, uses: &[BlobUse]) -> Box<[Arc<BlobHandle>]> {
+        if uses.is_empty() {
+            return Box::default();
+        }
+        let mut handles = self.handles.lock();
+        handles.retain(|_, handle| handle.strong_count() > 0);
+        let handle = |blob: &BlobUse| {
+            handles.get(&blob.file).and_then(Weak::upgrade).unwrap_or_else(|| {
+                let handle = Arc::new(BlobHandle {
+                    number: blob.file,
+                    fs: fs.clone(),
+                    opened: OnceLock::new(),
+                    obsolete: AtomicBool::new(false),
+                });
+                handles.insert(blob.file, Arc::downgrade(&handle));
+                handle
+            })
+        };
+        uses.iter().map(handle).collect()
+    }
+}
+
+/// What all tables of a version together point to.
+pub(crate) fn uses(version: &Version) -> BTreeMap<FileNumber, BlobUse> {
+    let mut all: BTreeMap<FileNumber, BlobUse> = BTreeMap::new();
+    for blob in version.tables().flat_map(|(_, table)| &table.meta.blobs) {
+        let sum = all.entry(blob.file).or_insert(BlobUse { used_bytes: 0, ..*blob });
+        sum.used_bytes += blob.used_bytes;
+    }
+    all
+}
+
+/// The files with so much garbage that their values should move.
+pub(crate) fn wasteful(version: &Version, idle: bool) -> BTreeSet<FileNumber> {
+    let percent = if idle { IDLE_WASTE_PERCENT } else { WASTE_PERCENT };
+    let is_wasteful = |blob: &BlobUse| blob.garbage() > 0 && blob.garbage() * 100 >= blob.file_bytes * percent;
+    uses(version).into_values().filter(is_wasteful).map(|blob| blob.file).collect()
+}
+
+/// The files that these tables point into and no table of `version` does.
+pub(crate) fn new_files<'a>(
+    version: &Version,
+    tables: impl Iterator<Item = &'a TableMeta>,
+) -> BTreeMap<FileNumber, u64> {
+    let mut files: BTreeMap<FileNumber, u64> =
+        tables.flat_map(|table| &table.blobs).map(|blob| (blob.file, blob.file_bytes)).collect();
+    if !files.is_empty() {
+        version.tables().flat_map(|(_, table)| &table.meta.blobs).for_each(|blob| {
+            files.remove(&blob.file);
+        });
+    }
+    files
+}
+
+/// What was written for these tables, which are to join `version`: they themselves and the values put apart for them.
+pub(crate) fn written_bytes(version: &Version, tables: &[TableMeta]) -> u64 {
+    tables.iter().map(|table| table.size).sum::<u64>() + new_files(version, tables.iter()).values().sum::<u64>()
+}
+
+/// Marks the files of `dropped` into which no table of `version` points.
+pub(crate) fn mark_obsolete<'a>(version: &Version, dropped: impl Iterator<Item = &'a Arc<TableHandle>>) {
+    let mut files: HashMap<FileNumber, &Arc<BlobHandle>> =
+        dropped.flat_map(|table| table.blobs()).map(|blob| (blob.number, blob)).collect();
+    if !files.is_empty() {
+        version.tables().flat_map(|(_, table)| &table.meta.blobs).for_each(|blob| {
+            files.remove(&blob.file);
+        });
+    }
+    files.into_values().for_each(|blob| blob.mark_obsolete());
+}
