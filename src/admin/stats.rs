@@ -57,7 +57,9 @@ fn row(name: &str, tables: &[&TableMeta], out: &mut dyn Write) -> std::io::Resul
     let sum = |of: fn(&TableMeta) -> u64| tables.iter().map(|table| of(table)).sum::<u64>();
     let smallest = tables.iter().map(|table| &table.smallest).min();
     let largest = tables.iter().map(|table| &table.largest).max();
-    let keys = smallest.zip(largest).map(|(from, to)| format!("\"{}\" .. \"{}\"", shown(from), shown(to.key().map_or(&[], |key| key))));
+    let keys = smallest
+        .zip(largest)
+        .map(|(from, to)| format!("\"{}\" .. \"{}\"", shown(from), shown(to.key().map_or(&[], |key| key))));
     writeln!(
         out,
         "{name:>5}  {:>5}  {:>12}  {:>11}  {:>10}  {:>16}  {:>14}  {}",

@@ -33,10 +33,19 @@ pub struct WriteBatch {
 /// One change of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op<'a> {
-    Put { key: &'a [u8], value: &'a [u8], expires_at: Option<u64> },
-    Delete { key: &'a [u8] },
+    Put {
+        key: &'a [u8],
+        value: &'a [u8],
+        expires_at: Option<u64>,
+    },
+    Delete {
+        key: &'a [u8],
+    },
     /// Without an end: to the last key.
-    DeleteRange { start: &'a [u8], end: Option<&'a [u8]> },
+    DeleteRange {
+        start: &'a [u8],
+        end: Option<&'a [u8]>,
+    },
 }
 
 impl WriteBatch {

@@ -2,15 +2,18 @@
 //!
 //! Its positions must be settled first: a table cannot be taken back. The edit that adds the table also says up to where
 //! the log is no longer needed, and drops the segments behind that.
+//!
+//! A range delete may be the last thing that anybody writes for a long time, and what it deletes takes space until its
+//! tombstone is in a table: a memtable that would give back more than it takes is flushed before it is full.
 
 use std::sync::Arc;
 
 use tracing::info;
 
+use super::batch::{Op, WriteBatch};
 use super::output::{Keep, TableOutput};
 use super::range_tombstones::{Cursor, readable};
 use super::shared::{Job, Shared, State};
-use super::batch::{Op, WriteBatch};
 use super::{Error, Result, SeqNo};
 use crate::storage::End;
 use crate::storage::manifest::Change;

@@ -116,7 +116,8 @@ impl RangeTombstones {
     /// Makes one of neighbours that tell the same, from the one before `start` to the one behind `end`.
     fn join(&mut self, start: &[u8], end: Option<&[u8]>) {
         let below = (Bound::Unbounded, Bound::Excluded(start));
-        let first = self.pieces.range::<[u8], _>(below).next_back().map_or_else(|| Edge::from(start), |(at, _)| at.clone());
+        let first =
+            self.pieces.range::<[u8], _>(below).next_back().map_or_else(|| Edge::from(start), |(at, _)| at.clone());
         let bounds = (Bound::Included(&*first), end.map_or(Bound::Unbounded, Bound::Included));
         let mut joined: Vec<Edge> = Vec::new();
         let mut last: Option<&mut Piece> = None;
@@ -175,8 +176,11 @@ impl RangeTombstones {
 
     /// All of them, for whoever only looks.
     pub(crate) fn fragments(&self) -> Fragments {
-        let fragment =
-            |(start, piece): (&Edge, &Piece)| Fragment { start: start.clone(), end: piece.end.clone(), seqs: piece.seqs.clone() };
+        let fragment = |(start, piece): (&Edge, &Piece)| Fragment {
+            start: start.clone(),
+            end: piece.end.clone(),
+            seqs: piece.seqs.clone(),
+        };
         Fragments::new(self.pieces.iter().map(fragment).collect())
     }
 }
@@ -249,7 +253,10 @@ mod tests {
     #[test]
     fn tombstones_that_overlap_are_cut_where_one_begins_or_ends() {
         assert_eq!(told(&of(&[("f", "k", 4), ("c", "h", 7), ("a", "h", 9)], 0)), "a..c@9 c..f@9,7 f..h@9,7,4 h..k@4");
-        assert_eq!(told(&of(&[("b", "d", 1), ("f", "", 2), ("a", "g", 3)], 0)), "a..b@3 b..d@3,1 d..f@3 f..g@3,2 g..@2");
+        assert_eq!(
+            told(&of(&[("b", "d", 1), ("f", "", 2), ("a", "g", 3)], 0)),
+            "a..b@3 b..d@3,1 d..f@3 f..g@3,2 g..@2"
+        );
     }
 
     #[test]

@@ -97,9 +97,7 @@ pub(super) fn user_bound_after_prefix(database: u8, prefix: &[u8]) -> EngineKey 
 pub(super) fn clipped(bound: EngineKey) -> EngineKey {
     match bound.get(..MAX_KEY_BYTES) {
         // All keys with this beginning lie before the bound: they have nothing behind it.
-        Some(beginning) if bound.len() > MAX_KEY_BYTES => {
-            user_bound_after_prefix(beginning[0] - USER, &beginning[1..])
-        }
+        Some(beginning) if bound.len() > MAX_KEY_BYTES => user_bound_after_prefix(beginning[0] - USER, &beginning[1..]),
         _ => bound,
     }
 }

@@ -82,7 +82,11 @@ mod tests {
         for end in &ascending {
             for key in ["", "a", "a\0", "a\0\0", "b", "c"] {
                 let bound = end.bound();
-                assert_eq!(end.precedes(key.as_bytes()), bound.is_some_and(|bound| *bound <= *key.as_bytes()), "{end:?}");
+                assert_eq!(
+                    end.precedes(key.as_bytes()),
+                    bound.is_some_and(|bound| *bound <= *key.as_bytes()),
+                    "{end:?}"
+                );
             }
         }
     }

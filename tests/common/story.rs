@@ -65,7 +65,20 @@ pub fn story(marked: bool) -> Story {
     let mut copies: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
     let mut batches = Vec::new();
     for n in 0..60 {
-        let batch: Vec<Change> = random_batch(&mut rng, KEYS);
+        let batch: Vec<Change> = match n {
+            // One that a table has in the end, and one that only the log has.
+            33 | 50 => {
+                let key = |n| format!("key{n:04}").into_bytes();
+                vec![Change::DeleteRange(key(n % 10), Some(key(n % 10 + 4)))]
+            }
+            // Others might leave nothing to be damaged.
+            _ => loop {
+                let batch = random_batch(&mut rng, KEYS);
+                if !batch.iter().any(|change| matches!(change, Change::DeleteRange(..))) {
+                    break batch;
+                }
+            },
+        };
         before_last = model.clone();
         db.write(&encode(&batch)).unwrap();
         apply(&mut model, &batch);

@@ -8,18 +8,18 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::task::{Task, bytes};
+use crate::engine::covers::Hidden;
 use crate::engine::flush::value_of;
 use crate::engine::merge::{Direction, Merge, Source};
-use crate::engine::covers::Hidden;
 use crate::engine::output::{Keep, TableOutput};
 use crate::engine::range_tombstones::{Cursor, RangeTombstones};
 use crate::engine::shared::Shared;
 use crate::engine::sources::{KeyRange, TablesSource};
 use crate::engine::version::{TableHandle, Version};
 use crate::engine::{Error, Result, SeqNo};
-use crate::storage::{Edge, End, Fragment, Fragments};
 use crate::storage::manifest::TableMeta;
 use crate::storage::sstable::ReadMode;
+use crate::storage::{Edge, End, Fragment, Fragments};
 
 /// A part of a task has at least this many full tables of input: less is not worth a thread, and leaves small tables.
 const PART_TABLES: u64 = 4;

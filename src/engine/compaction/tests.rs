@@ -25,10 +25,10 @@ use crate::codec::{SeqNo, Slice};
 use crate::engine::version::{TableHandle, TableSource, Version};
 use crate::engine::{Error, Options};
 use crate::fs::SimFs;
-use crate::storage::{BlockCache, End};
 use crate::storage::golden::golden;
 use crate::storage::manifest::{Change, TableMeta, TableTimes};
 use crate::storage::names::FileNumber;
+use crate::storage::{BlockCache, End};
 
 /// `name=number` words.
 struct Numbers<'a>(HashMap<&'a str, u64>);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::properties::Properties;
 use super::salvage::{Entry, Parts, Piece, comes_before};
 use crate::codec::hash::KeyHash;
-use crate::storage::{Error, Fragments};
 use crate::storage::text::shown_range;
+use crate::storage::{Error, Fragments};
 
 /// What a check has found.
 pub(crate) struct Checked {

@@ -44,7 +44,9 @@ fn the_format_is_what_it_was() {
 fn a_compressed_table_stays_readable() {
     let (file, _) = build_with(&entries(), &ranges(), TABLE, options(Compression::Lz4));
     let golden = check("sstable-lz4.hex", &hex(&file.bytes()));
-    assert!(unhex(&golden).len() < build_with(&entries(), &ranges(), TABLE, options(Compression::None)).0.bytes().len());
+    assert!(
+        unhex(&golden).len() < build_with(&entries(), &ranges(), TABLE, options(Compression::None)).0.bytes().len()
+    );
     assert_holds(&open(&MemFile::with(&unhex(&golden))).unwrap(), &entries());
 }
 

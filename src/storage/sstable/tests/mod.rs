@@ -54,12 +54,7 @@ fn ranges() -> Vec<Fragment> {
     vec![fragment("del:a", "del:c", &[900, 20]), fragment("del:c", "del:d", &[20]), fragment("del:x", "del:y", &[7])]
 }
 
-fn build_with(
-    entries: &[Entry],
-    ranges: &[Fragment],
-    id: TableId,
-    options: TableOptions,
-) -> (Arc<MemFile>, TableMeta) {
+fn build_with(entries: &[Entry], ranges: &[Fragment], id: TableId, options: TableOptions) -> (Arc<MemFile>, TableMeta) {
     let file = MemFile::new();
     let mut writer = TableWriter::new(file.clone(), NAME, id, options);
     for entry in entries {
