@@ -132,6 +132,12 @@ impl Range {
         self
     }
 
+    /// The same entries once more, from the beginning; nothing has expired in between.
+    pub(crate) fn again(&self) -> Range {
+        let hidden = Hidden::default();
+        Range { pin: self.pin.clone(), range: self.range.clone(), merge: None, hidden, done: false, ..*self }
+    }
+
     fn step(&mut self) -> Result<Option<Entry>> {
         let (merge, covers) = match &mut self.merge {
             Some(both) => both,
