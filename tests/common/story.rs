@@ -27,7 +27,7 @@ pub fn options() -> Options {
         .entropy(Entropy(Arc::new(move || salts.lock().next_u64())))
         .memtable_bytes(100_000)
         .segment_bytes(400)
-        .table_bytes(600)
+        .table_bytes(350)
         .level_bytes(1_500)
         .block_bytes(300)
         .compression(Compression::None)
@@ -83,6 +83,10 @@ pub fn story(marked: bool) -> Story {
         db.write(&encode(&batch)).unwrap();
         apply(&mut model, &batch);
         batches.push(batch);
+        if n == 31 {
+            // So that the tables keep what is deleted next, and the tombstone over it.
+            std::mem::forget(db.snapshot());
+        }
         match n {
             12 | 24 => db.flush().unwrap(),
             30 => db.compact().unwrap(),
