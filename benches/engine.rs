@@ -52,6 +52,27 @@ fn get_absent(bencher: Bencher<'_, '_>, place: &Place) {
     bencher.with_inputs(|| key(2 * rng.below(KEYS) + 1)).bench_local_refs(|key| db.get(black_box(key)).expect("get"));
 }
 
+/// The same beside a thousand range tombstones: newer than the keys, in the memtable, or in a flushed table above those
+/// with the keys.
+#[divan::bench(args = [Place::Memtable, Place::Tables])]
+fn get_present_beside_1000_range_tombstones(bencher: Bencher<'_, '_>, place: &Place) {
+    const RANGES: u64 = 1_000;
+    let (_home, db) = filled(place);
+    // Kept for a snapshot: otherwise what they hide would go, and they with it.
+    let _keeps = db.snapshot();
+    let every = 2 * KEYS / RANGES;
+    for number in 0..RANGES {
+        db.delete_range(&key(number * every), Some(&key(number * every + 4))).expect("delete");
+    }
+    if matches!(place, Place::Tables) {
+        db.flush().expect("flush");
+    }
+    let mut rng = Rng::new(1);
+    bencher
+        .with_inputs(|| key(rng.below(RANGES) * every + 4 + 2 * rng.below(every / 2 - 2)))
+        .bench_local_refs(|key| assert!(db.get(black_box(key)).expect("get").is_some()));
+}
+
 /// What the keys of a larger database look like.
 #[derive(Debug)]
 enum Shape {

@@ -2,6 +2,9 @@
 //!
 //! Its positions must be settled first: a table cannot be taken back. The edit that adds the table also says up to where
 //! the log is no longer needed, and drops the segments behind that.
+//!
+//! A range delete may be the last thing that anybody writes for a long time, and what it deletes takes space until its
+//! tombstone is in a table: a memtable that would give back more than it takes is flushed before it is full.
 
 use std::sync::Arc;
 

@@ -136,14 +136,8 @@ impl Range {
 
     /// The same entries once more, from the beginning; nothing has expired in between.
     pub(crate) fn again(&self) -> Range {
-        Range {
-            pin: self.pin.clone(),
-            range: self.range.clone(),
-            merge: None,
-            hidden: Hidden::default(),
-            done: false,
-            ..*self
-        }
+        let hidden = Hidden::default();
+        Range { pin: self.pin.clone(), range: self.range.clone(), merge: None, hidden, done: false, ..*self }
     }
 
     fn step(&mut self) -> Result<Option<Entry>> {

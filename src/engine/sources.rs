@@ -194,7 +194,7 @@ impl TablesSource {
         loop {
             self.current = None;
             let Some(next) = self.rest.pop() else { return Ok(false) };
-            let mut range = Some(self.range.clone());
+            let mut rest = None;
             if let Some((to, older_than)) = skip
                 && next.meta.last_seq < older_than
             {
@@ -203,22 +203,20 @@ impl TablesSource {
                     (Direction::Backward, Some(to)) => *next.meta.smallest >= *to,
                     (_, None) => true,
                 };
-                range = range.filter(|_| !passed).and_then(|range| range.from(to, self.direction));
+                rest = self.range.clone().from(to, self.direction).filter(|_| !passed);
+                if rest.is_none() {
+                    continue;
+                }
             }
-            let Some(range) = range else { continue };
-            self.open_in(&next, &range)?;
+            self.handle = Some(next.clone());
+            let table = next.open().map_err(|error| self.note(error))?;
+            let range = rest.as_ref().unwrap_or(&self.range);
+            self.current = Some(match self.direction {
+                Direction::Forward => TableIter::Forward(table.iter_forward(range.lower(), self.mode)),
+                Direction::Backward => TableIter::Backward(table.iter_backward(range.upper(), self.mode)),
+            });
             return Ok(true);
         }
-    }
-
-    fn open_in(&mut self, table: &Arc<TableHandle>, range: &KeyRange) -> Result<()> {
-        self.handle = Some(table.clone());
-        let table = table.open().map_err(|error| self.note(error))?.clone();
-        self.current = Some(match self.direction {
-            Direction::Forward => TableIter::Forward(table.iter_forward(range.lower(), self.mode)),
-            Direction::Backward => TableIter::Backward(table.iter_backward(range.upper(), self.mode)),
-        });
-        Ok(())
     }
 
     fn step(&mut self) -> Result<bool> {

@@ -181,6 +181,8 @@ fn a_range_delete_takes_everything_that_was_acknowledged_before_it_and_ends_whil
             })
             .collect();
         for _ in 0..10 {
+            let earlier = db.stats().last_seq;
+            until(|| db.stats().last_seq > earlier + 200);
             let before = db.stats().last_seq;
             let snapshot_before = db.snapshot();
             let seq = db.submit(&range(b"x:", Some(b"x;"))).unwrap();

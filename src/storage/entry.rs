@@ -15,7 +15,8 @@ impl std::fmt::Display for TableId {
     }
 }
 
-/// What a version says about its key.
+/// What a version says about its key. A range tombstone, which says something of many, is none: see
+/// [`super::Fragments`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The key has this value, until `expires_at` (milliseconds since 1970) if given.

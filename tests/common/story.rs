@@ -27,7 +27,7 @@ pub fn options() -> Options {
         .entropy(Entropy(Arc::new(move || salts.lock().next_u64())))
         .memtable_bytes(100_000)
         .segment_bytes(400)
-        .table_bytes(600)
+        .table_bytes(350)
         .level_bytes(1_500)
         .block_bytes(300)
         .compression(Compression::None)
@@ -65,11 +65,28 @@ pub fn story(marked: bool) -> Story {
     let mut copies: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
     let mut batches = Vec::new();
     for n in 0..60 {
-        let batch: Vec<Change> = random_batch(&mut rng, KEYS);
+        let batch: Vec<Change> = match n {
+            // One that a table has in the end, and one that only the log has.
+            33 | 50 => {
+                let key = |n| format!("key{n:04}").into_bytes();
+                vec![Change::DeleteRange(key(n % 10), Some(key(n % 10 + 4)))]
+            }
+            // Others might leave nothing to be damaged.
+            _ => loop {
+                let batch = random_batch(&mut rng, KEYS);
+                if !batch.iter().any(|change| matches!(change, Change::DeleteRange(..))) {
+                    break batch;
+                }
+            },
+        };
         before_last = model.clone();
         db.write(&encode(&batch)).unwrap();
         apply(&mut model, &batch);
         batches.push(batch);
+        if n == 31 {
+            // So that the tables keep what is deleted next, and the tombstone over it.
+            std::mem::forget(db.snapshot());
+        }
         match n {
             12 | 24 => db.flush().unwrap(),
             30 => db.compact().unwrap(),

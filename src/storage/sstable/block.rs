@@ -31,7 +31,7 @@ use crate::codec::hash::KeyHash;
 use crate::codec::{SeqNo, Slice};
 use crate::storage::{Kind, Version};
 
-// The codes are those of a write batch in the log; 4 and 5 are kept for a range tombstone and a merge.
+// The codes are those of a write batch in the log, in which 4 and 5 delete ranges; 6 is kept for a merge.
 pub(super) const PUT: u8 = 1;
 pub(super) const PUT_EXPIRING: u8 = 2;
 pub(super) const TOMBSTONE: u8 = 3;

@@ -131,7 +131,8 @@ impl TableWriter {
 
     /// Adds range tombstones, behind all others. They need not come in any order with entries.
     pub(crate) fn add_ranges(&mut self, fragment: Fragment) -> Result<()> {
-        if !self.ranges.last().is_none_or(|last| last.end.as_ref().is_some_and(|end| *end <= fragment.start)) {
+        let reaches_into = |last: &Fragment| last.end.as_ref().is_none_or(|end| *end > fragment.start);
+        if self.ranges.last().is_some_and(reaches_into) {
             let what = format!("range tombstones from \"{}\" on come out of order", fragment.start.escape_ascii());
             return Err(Error::corrupt(self.output.name(), what, self.output.position()));
         }
