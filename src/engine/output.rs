@@ -2,7 +2,7 @@
 //! into tables, and syncs them with their names.
 
 use super::expiries::Expiries;
-use super::retention::Retention;
+use super::retention::Floor;
 use super::shared::Shared;
 use super::{Result, SeqNo};
 use crate::codec::Slice;
@@ -14,17 +14,16 @@ use crate::storage::{Error, Kind, TableId, give_up};
 /// The rule of which versions of a key stay, for a stream that brings them newest first.
 ///
 /// Of the versions at or below the retention floor only the newest can still be read. If that is a tombstone, or a value
-/// that has expired, it says "nothing here", and goes too once nothing below the output can hold the key.
+/// that has expired for everybody, it says "nothing here", and goes too once nothing below the output can hold the key.
 pub(crate) struct Keep {
-    floor: SeqNo,
-    now: u64,
+    floor: Floor,
     /// Whether a version of the current key at or below the floor has been seen.
     settled: bool,
 }
 
 impl Keep {
-    pub(crate) fn new(retention: &Retention, now: u64) -> Keep {
-        Keep { floor: retention.floor(), now, settled: false }
+    pub(crate) fn new(floor: Floor) -> Keep {
+        Keep { floor, settled: false }
     }
 
     /// The stream comes to the next key.
@@ -35,14 +34,14 @@ impl Keep {
     /// As what the version stays: itself, a tombstone in its place, or not at all. `is_bottom` tells whether nothing
     /// below the output can hold the key.
     pub(crate) fn version(&mut self, seq: SeqNo, kind: Kind, is_bottom: impl FnOnce() -> bool) -> Option<Kind> {
-        if seq > self.floor {
+        if seq > self.floor.seq {
             return Some(kind);
         }
         if std::mem::replace(&mut self.settled, true) {
             return None;
         }
         match kind {
-            Kind::Put { expires_at } if expires_at.is_none_or(|at| at > self.now) => Some(kind),
+            Kind::Put { expires_at } if expires_at.is_none_or(|at| at > self.floor.expired) => Some(kind),
             _ => (!is_bottom()).then_some(Kind::Tombstone),
         }
     }
@@ -159,9 +158,7 @@ mod tests {
 
     #[test]
     fn only_what_somebody_can_still_read_stays() {
-        let retention = Retention::default();
-        retention.settle(SeqNo(10));
-        let mut keep = Keep::new(&retention, 1000);
+        let mut keep = Keep::new(Floor { seq: SeqNo(10), expired: 1000 });
         let put = |expires_at| Kind::Put { expires_at };
         let forever = put(None);
 

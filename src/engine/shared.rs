@@ -102,7 +102,7 @@ pub(crate) struct Shared {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) catalog: Catalog,
     pub(crate) commit: Commit,
-    pub(crate) retention: Retention,
+    pub(crate) retention: Arc<Retention>,
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) counters: Counters,
     /// How long each write waits for the tree, in nanoseconds.
@@ -159,6 +159,7 @@ impl Shared {
         fs: Arc<dyn Fs>,
         catalog: Catalog,
         cache: Arc<BlockCache>,
+        retention: Arc<Retention>,
         commit: Commit,
         state: State,
     ) -> Shared {
@@ -168,7 +169,7 @@ impl Shared {
             fs,
             catalog,
             commit,
-            retention: Retention::default(),
+            retention,
             cache,
             counters: Counters::default(),
             delay: AtomicU64::new(0),

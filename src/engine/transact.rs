@@ -214,7 +214,7 @@ impl Shared {
         ranges: &[(&[u8], Option<&[u8]>)],
         batch: &mut WriteBatch,
     ) -> Result<SeqNo> {
-        let snapshot = Snapshot::new(self);
+        let snapshot = Snapshot::new(self, "a range delete".into());
         for &(start, end) in ranges {
             let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
             for entry in snapshot.range::<&[u8]>((Bound::Included(start), upper)).with_expired() {

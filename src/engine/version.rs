@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use tracing::warn;
 
+use super::times::Moment;
 use super::{Error, Result, SeqNo};
 use crate::codec::hash::KeyHash;
 use crate::fs::Fs;
@@ -258,6 +259,10 @@ pub(crate) struct Replayed {
     pub(crate) last_seq: SeqNo,
     /// Log segments that may hold changes.
     pub(crate) segments: BTreeMap<FileNumber, Listed>,
+    /// When positions that are in tables were committed, and the oldest moment that can be read; `None` if the last run
+    /// kept no history.
+    pub(crate) committed: Vec<Moment>,
+    pub(crate) oldest: Option<Moment>,
 }
 
 impl Replayed {
@@ -279,6 +284,10 @@ impl Replayed {
                     Change::DropSegment { number } => {
                         all.segments.remove(number);
                     }
+                    Change::Committed(moments) => {
+                        all.committed.extend(moments.iter().map(|&(seq, time)| Moment { seq, time }));
+                    }
+                    Change::Oldest(seq, time) => all.oldest = Some(Moment { seq: *seq, time: *time }),
                     Change::AddTable { .. } | Change::DropTable { .. } => {}
                 }
             }

@@ -13,9 +13,12 @@
 //!           | 7: u8 | number: u64                       a log segment is no longer needed
 //!           | 8: u8 | seq: u64                          no sequence number up to here may be given out again
 //!           | 9: u8 | level: u8 | table | times         a table joins a level
+//!           | 12: u8 | count: varint | moment{count}    when positions that are in tables were committed
+//!           | 13: u8 | seq: u64 | time: u64             of the past nothing before this is complete
 //! table    := number: u64 | size: u64 | entries: u64 | tombstones: u64 | older: u64
 //!           | first seq: u64 | last seq: u64 | earliest expiry: u64 (all ones: none) | smallest: bytes | largest: bytes
 //! times    := written: u64 (all ones: unknown) | expiring: u64 | quartile: u64{4}
+//! moment   := seq: varint | time: varint                each as what it adds to the moment before, the first to zeros
 //! bytes    := length: varint | length bytes             // integers little-endian
 //! ```
 //!
@@ -85,12 +88,31 @@ impl TableTimes {
 pub(crate) enum Change {
     NextFile(FileNumber),
     Flushed(SeqNo),
-    AddTable { level: u8, table: TableMeta },
-    DropTable { level: u8, number: FileNumber },
-    AddSegment { number: FileNumber, prepared: u64 },
-    CloseSegment { number: FileNumber, len: u64 },
-    DropSegment { number: FileNumber },
+    AddTable {
+        level: u8,
+        table: TableMeta,
+    },
+    DropTable {
+        level: u8,
+        number: FileNumber,
+    },
+    AddSegment {
+        number: FileNumber,
+        prepared: u64,
+    },
+    CloseSegment {
+        number: FileNumber,
+        len: u64,
+    },
+    DropSegment {
+        number: FileNumber,
+    },
     LastSeq(SeqNo),
+    /// Positions, ascending, and times in milliseconds since 1970, never descending: everything up to the position was
+    /// committed by then.
+    Committed(Vec<(SeqNo, u64)>),
+    /// Every position from here on can be read as of every time from here on; what lies before may have been dropped.
+    Oldest(SeqNo, u64),
 }
 
 /// Changes that take effect together.
@@ -142,6 +164,20 @@ fn encode(edit: &[Change], out: &mut Vec<u8>) {
                 out.push(8);
                 ints(out, &[seq.0]);
             }
+            Change::Committed(moments) => {
+                out.push(12);
+                varint::put(out, moments.len() as u64);
+                let mut before = (0, 0);
+                for &(SeqNo(seq), time) in moments {
+                    varint::put(out, seq - before.0);
+                    varint::put(out, time - before.1);
+                    before = (seq, time);
+                }
+            }
+            Change::Oldest(seq, time) => {
+                out.push(13);
+                ints(out, &[seq.0, *time]);
+            }
         }
     }
 }
@@ -191,10 +227,28 @@ fn decode(data: &[u8]) -> Option<Edit> {
             6 => Change::CloseSegment { number: number(&mut cursor)?, len: cursor.u64()? },
             7 => Change::DropSegment { number: number(&mut cursor)? },
             8 => Change::LastSeq(seq(&mut cursor)?),
+            12 => Change::Committed(moments(&mut cursor)?),
+            13 => Change::Oldest(seq(&mut cursor)?, cursor.u64()?),
             _ => return None,
         });
     }
     Some(edit)
+}
+
+fn moments(cursor: &mut Cursor<'_>) -> Option<Vec<(SeqNo, u64)>> {
+    let mut moments = Vec::new();
+    let mut before = (SeqNo(0), 0u64);
+    // Grows with what is there, not with what is announced.
+    for _ in 0..cursor.varint()? {
+        let seq = SeqNo(before.0.0.checked_add(cursor.varint()?)?);
+        let time = before.1.checked_add(cursor.varint()?)?;
+        if seq <= before.0 || seq > SeqNo::LIMIT {
+            return None;
+        }
+        before = (seq, time);
+        moments.push(before);
+    }
+    Some(moments)
 }
 
 /// Why a manifest could not be begun.
@@ -359,6 +413,12 @@ mod tests {
             Change::CloseSegment { number: FileNumber(4), len: 123 },
             Change::DropSegment { number: FileNumber(4) },
             Change::LastSeq(SeqNo(20)),
+            Change::Committed(vec![
+                (SeqNo(3), 1_000_000_000_000),
+                (SeqNo(14), 1_000_000_000_000),
+                (SeqNo(900), u64::MAX),
+            ]),
+            Change::Oldest(SeqNo(3), 1_000_000_000_000),
         ]
     }
 
@@ -389,6 +449,9 @@ mod tests {
             Change::Flushed(SeqNo(u64::MAX)),
             Change::LastSeq(SeqNo(u64::MAX)),
             Change::DropSegment { number: FileNumber(u64::MAX) },
+            Change::Committed(vec![(SeqNo(u64::MAX), 0)]),
+            Change::Committed(vec![(SeqNo(0), 0)]),
+            Change::Oldest(SeqNo(u64::MAX), 0),
         ] {
             let mut bytes = Vec::new();
             encode(std::slice::from_ref(&change), &mut bytes);

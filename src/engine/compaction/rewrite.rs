@@ -63,7 +63,7 @@ impl Shared {
         let mut merge = Merge::new(Direction::Forward, sources);
         let mut below = Below::new(version, task.target);
         let mut met = Met::new(version, task.target, self.options.table_bytes);
-        let mut keep = Keep::new(&self.retention, self.options.clock.now());
+        let mut keep = Keep::new(self.retention.floor_now());
         let written = task.tables().filter_map(|(_, table)| table.meta.times.written).max();
         // Within level 0 one table comes of several, and below it, unseen, lie older ones.
         let within_flushed = task.target == 0;

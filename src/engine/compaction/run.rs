@@ -17,7 +17,7 @@ impl Shared {
         let _turn = self.compaction_turn()?;
         let state = self.state();
         let now = self.options.clock.now();
-        let floor = self.retention.floor();
+        let floor = self.retention.floor_now();
         let task = pick(&View { version: &state.version, options: &self.options, now, floor, idle });
         drop(state);
         task.map_or(Ok(false), |task| self.run_unless_damaged(&task).map(|()| true))
@@ -51,7 +51,7 @@ impl Shared {
                 self.run_unless_damaged(&task)?;
             }
         }
-        for task in garbage::pick_all(&self.state().version, self.retention.floor(), self.options.clock.now()) {
+        for task in garbage::pick_all(&self.state().version, self.retention.floor_now()) {
             let _turn = self.compaction_turn()?;
             if task.is_still_there(&self.state().version) && !task.meets_damage() {
                 self.run_unless_damaged(&task)?;
