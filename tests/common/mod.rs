@@ -19,6 +19,8 @@ pub type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 pub enum Change {
     Put(Vec<u8>, Vec<u8>),
     PutExpired(Vec<u8>, Vec<u8>),
+    /// Only for tests whose clock moves: the model does not know time.
+    PutUntil(Vec<u8>, Vec<u8>, u64),
     Delete(Vec<u8>),
 }
 
@@ -52,6 +54,7 @@ pub fn encode(changes: &[Change]) -> WriteBatch {
         match change {
             Change::Put(key, value) => batch.put(key, value),
             Change::PutExpired(key, value) => batch.put_expiring(key, value, NOW - 1),
+            Change::PutUntil(key, value, at) => batch.put_expiring(key, value, *at),
             Change::Delete(key) => batch.delete(key),
         }
     }
@@ -61,7 +64,7 @@ pub fn encode(changes: &[Change]) -> WriteBatch {
 pub fn apply(model: &mut Model, changes: &[Change]) {
     for change in changes {
         match change {
-            Change::Put(key, value) => model.insert(key.clone(), value.clone()),
+            Change::Put(key, value) | Change::PutUntil(key, value, _) => model.insert(key.clone(), value.clone()),
             Change::PutExpired(key, _) | Change::Delete(key) => model.remove(key),
         };
     }
