@@ -94,7 +94,7 @@ pub(crate) mod testing {
     use std::time::Duration;
 
     use super::Keyspace;
-    use crate::engine::{Clock, Options};
+    use crate::engine::{Clock, Options, SeqNo};
 
     /// A time that is plainly not now: 2001-09-09.
     pub(crate) const START: u64 = 1_000_000_000_000;
@@ -124,7 +124,10 @@ pub(crate) mod testing {
             Fixture { keyspace: Keyspace::new(db), now, directory }
         }
 
+        /// Lets time pass, after what has been written.
         pub(crate) fn advance(&self, ms: u64) {
+            let last = SeqNo(self.keyspace.db.stats().last_seq);
+            self.keyspace.db.wait_durable(last).unwrap();
             self.now.fetch_add(ms, Ordering::SeqCst);
         }
     }

@@ -13,12 +13,12 @@
 //!           | 7: u8 | number: u64                       a log segment is no longer needed
 //!           | 8: u8 | seq: u64                          no sequence number up to here may be given out again
 //!           | 9: u8 | level: u8 | table | times         a table joins a level
-//!           | 12: u8 | count: varint | moment{count}    when positions that are in tables were committed
+//!           | 12: u8 | moments                          when positions that are in tables were committed
 //!           | 13: u8 | seq: u64 | time: u64             of the past nothing before this is complete
 //! table    := number: u64 | size: u64 | entries: u64 | tombstones: u64 | older: u64
 //!           | first seq: u64 | last seq: u64 | earliest expiry: u64 (all ones: none) | smallest: bytes | largest: bytes
 //! times    := written: u64 (all ones: unknown) | expiring: u64 | quartile: u64{4}
-//! moment   := seq: varint | time: varint                each as what it adds to the moment before, the first to zeros
+//! moments  := see [`super::moments`]
 //! bytes    := length: varint | length bytes             // integers little-endian
 //! ```
 //!
@@ -30,7 +30,9 @@ use std::sync::Arc;
 use super::current::current_naming;
 pub(crate) use super::current::{current, parse_current};
 use super::log::{LogId, LogReader, Piece, RECORD_HEADER_LEN, Record};
+use super::moments::{self, Moments};
 use super::names::{FileName, FileNumber};
+pub(crate) use super::table_times::TableTimes;
 use super::{Error, Result, SeqNo};
 use crate::codec::cursor::Cursor;
 use crate::codec::{Slice, varint};
@@ -63,55 +65,18 @@ pub(crate) struct TableMeta {
     pub(crate) largest: Slice,
 }
 
-/// When a table's entries were written and when they expire; all times are milliseconds since 1970.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TableTimes {
-    /// When the newest of them was flushed.
-    pub(crate) written: Option<u64>,
-    /// How many of them expire ...
-    pub(crate) expiring: u64,
-    /// ... and until when a quarter, a half, three quarters and all of those have, about. Each is the expiry of an entry
-    /// of the table.
-    pub(crate) quartiles: [u64; 4],
-}
-
-impl TableTimes {
-    /// How many entries have expired by `now`, about; if not 0, then at least one.
-    pub(crate) fn expired(&self, now: u64) -> u64 {
-        let quarters = self.quartiles.iter().filter(|at| **at <= now).count() as u64;
-        (self.expiring * quarters).div_ceil(4)
-    }
-}
-
 /// One change of the database's shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     NextFile(FileNumber),
     Flushed(SeqNo),
-    AddTable {
-        level: u8,
-        table: TableMeta,
-    },
-    DropTable {
-        level: u8,
-        number: FileNumber,
-    },
-    AddSegment {
-        number: FileNumber,
-        prepared: u64,
-    },
-    CloseSegment {
-        number: FileNumber,
-        len: u64,
-    },
-    DropSegment {
-        number: FileNumber,
-    },
+    AddTable { level: u8, table: TableMeta },
+    DropTable { level: u8, number: FileNumber },
+    AddSegment { number: FileNumber, prepared: u64 },
+    CloseSegment { number: FileNumber, len: u64 },
+    DropSegment { number: FileNumber },
     LastSeq(SeqNo),
-    /// Positions, ascending, and times in milliseconds since 1970, never descending: everything up to the position was
-    /// committed by then.
-    Committed(Vec<(SeqNo, u64)>),
-    /// Every position from here on can be read as of every time from here on; what lies before may have been dropped.
+    Committed(Moments),
     Oldest(SeqNo, u64),
 }
 
@@ -166,13 +131,7 @@ fn encode(edit: &[Change], out: &mut Vec<u8>) {
             }
             Change::Committed(moments) => {
                 out.push(12);
-                varint::put(out, moments.len() as u64);
-                let mut before = (0, 0);
-                for &(SeqNo(seq), time) in moments {
-                    varint::put(out, seq - before.0);
-                    varint::put(out, time - before.1);
-                    before = (seq, time);
-                }
+                moments::put(out, moments);
             }
             Change::Oldest(seq, time) => {
                 out.push(13);
@@ -227,28 +186,12 @@ fn decode(data: &[u8]) -> Option<Edit> {
             6 => Change::CloseSegment { number: number(&mut cursor)?, len: cursor.u64()? },
             7 => Change::DropSegment { number: number(&mut cursor)? },
             8 => Change::LastSeq(seq(&mut cursor)?),
-            12 => Change::Committed(moments(&mut cursor)?),
+            12 => Change::Committed(moments::read(&mut cursor)?),
             13 => Change::Oldest(seq(&mut cursor)?, cursor.u64()?),
             _ => return None,
         });
     }
     Some(edit)
-}
-
-fn moments(cursor: &mut Cursor<'_>) -> Option<Vec<(SeqNo, u64)>> {
-    let mut moments = Vec::new();
-    let mut before = (SeqNo(0), 0u64);
-    // Grows with what is there, not with what is announced.
-    for _ in 0..cursor.varint()? {
-        let seq = SeqNo(before.0.0.checked_add(cursor.varint()?)?);
-        let time = before.1.checked_add(cursor.varint()?)?;
-        if seq <= before.0 || seq > SeqNo::LIMIT {
-            return None;
-        }
-        before = (seq, time);
-        moments.push(before);
-    }
-    Some(moments)
 }
 
 /// Why a manifest could not be begun.

@@ -9,8 +9,10 @@ mod error;
 pub(crate) mod golden;
 pub(crate) mod log;
 pub(crate) mod manifest;
+mod moments;
 pub(crate) mod names;
 pub(crate) mod sstable;
+mod table_times;
 #[cfg(test)]
 mod testing;
 pub(crate) mod text;
