@@ -20,6 +20,7 @@ mod help;
 mod info;
 mod introspection;
 mod keys;
+mod list;
 mod past;
 mod ranges;
 mod refusal;
