@@ -419,6 +419,25 @@ fn a_range_is_restored_while_others_write_into_it() {
 }
 
 #[test]
+fn a_checkpoint_has_the_past_with_it() {
+    let (home, time) = (tempfile::tempdir().unwrap(), Time::new());
+    let open = |name: &str| options(&time).history(WINDOW).open(home.path().join(name)).unwrap();
+    let db = open("data");
+    for value in [b"1", b"2", b"3"] {
+        time.advance(10);
+        put(&db, b"a", value);
+    }
+    db.checkpoint(home.path().join("copy")).unwrap();
+    time.advance(10);
+    put(&db, b"a", b"4");
+    let copy = open("copy");
+    for (ms, value) in [(10, b"1"), (29, b"2"), (30, b"3"), (40, b"3")] {
+        assert_eq!(copy.get_at(b"a", NOW + ms).unwrap().as_deref(), Some(&value[..]), "after {ms} ms");
+    }
+    assert_eq!(copy.get_at(b"a", NOW).unwrap(), None);
+}
+
+#[test]
 fn what_drops_data_whoever_reads_it_keeps_no_history() {
     let fifo = Strategy::Fifo { max_age: Some(WINDOW), max_bytes: None };
     let options = options(&Time::new()).history(WINDOW).compaction(fifo);

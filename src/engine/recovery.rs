@@ -191,7 +191,7 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
 
 /// What is known of the past, if it is to be kept. If the last run kept none, history begins now.
 fn times(options: &Options, replayed: &Replayed, replay: &Replay, last: SeqNo) -> Option<Times> {
-    let window = options.history?.as_millis() as u64;
+    let window = u64::try_from(options.history?.as_millis()).unwrap_or(u64::MAX);
     let now = options.clock.now();
     let Some(oldest) = replayed.oldest else {
         return Some(Times::new(window, Moment { seq: last, time: now }));

@@ -114,7 +114,7 @@ impl Retention {
             floor: AtomicU64::new(0),
             clock: options.clock.clone(),
             keeps_history: options.history.is_some(),
-            snapshot_max_age: options.snapshot_max_age.map(|age| age.as_millis() as u64),
+            snapshot_max_age: options.snapshot_max_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         }
     }
 

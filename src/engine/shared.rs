@@ -4,8 +4,8 @@
 //! writer that seals the active memtable, and by a flush or compaction that installs its version.
 //!
 //! Lock order, outermost first: `LogIo` (the log's file, held over I/O by whoever syncs), the catalog (manifest,
-//! held over I/O by background work), `Writer` (the write path, never held over I/O), `replacing` (the state), a
-//! memtable's map.
+//! held over I/O by background work), `Writer` (the write path, never held over I/O), `replacing` (the state), what
+//! is retained, a memtable's map.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
