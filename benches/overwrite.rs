@@ -6,7 +6,8 @@
 //!
 //! 5,000,000 keys of 16 bytes and values of 100 that do not compress, filled, and then overwritten in random order by two
 //! threads, not synced. `CHRONOS_BENCH_SECONDS` sets for how long (default 120), `CHRONOS_BENCH_THREADS` by how many,
-//! `CHRONOS_BENCH_KEYS` how many keys, `CHRONOS_BENCH_MEMORY` how many MiB of memory (default 256).
+//! `CHRONOS_BENCH_KEYS` how many keys, `CHRONOS_BENCH_MEMORY` how many MiB of memory (default 256), `CHRONOS_BENCH_HISTORY`
+//! how many seconds of history are kept (default 0).
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,7 +62,8 @@ fn main() {
     let time = Duration::from_secs(setting("CHRONOS_BENCH_SECONDS", 120));
 
     let home = tempfile::tempdir().expect("a temporary directory");
-    let options = Options::new().durability(Durability::Os).memory(memory << 20);
+    let history = Duration::from_secs(setting("CHRONOS_BENCH_HISTORY", 0));
+    let options = Options::new().durability(Durability::Os).memory(memory << 20).history(history);
     let db = options.open(home.path()).expect("open");
     let mut rng = Rng::new(1);
     for key in 0..keys {

@@ -1,21 +1,29 @@
 //! The crash enumerator. A random history runs on a simulated disk; then the power is cut after *every* call that
 //! changed the disk, in many ways for each, and every disk that may be found is opened: it must open, hold every
 //! acknowledged batch and nothing that was never sent, each batch whole, and leave no file behind. Some of those
-//! openings are crashed again in the middle of their recovery, and some of those once more.
+//! openings are crashed again in the middle of their recovery, and some of those once more. Every other history is kept
+//! for a while: then each time within the window must show what was there, too.
 //!
 //! `CHRONOS_CRASH_IMAGES=1000000 CHRONOS_SEED=7 cargo test --release --test crash` goes further or replays.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod common;
+#[path = "common/past.rs"]
+mod past;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
+use chronos::Options;
 use chronos::codec::Rng;
 use chronos::fs::sim::{CallKind, CrashPolicy, Errno, Fault, Times};
 use chronos::fs::{Fs, SimFs};
-use common::{Change, Model, STRATEGIES, apply, check, contents, encode, number_from_env, random_batch, tiny_options};
+use common::{
+    Change, Model, NOW, STRATEGIES, apply, check, contents, encode, number_from_env, random_batch, tiny_options,
+};
+use past::Time;
 
 /// Disks to be opened by the test command.
 const IMAGES: u64 = 20_000;
@@ -28,6 +36,20 @@ const BATCHES: usize = 220;
 /// How deep crashes within recovery go.
 const DEPTH: usize = 3;
 
+/// When a batch is written: always two of them in one millisecond.
+fn time_of(batch: usize) -> u64 {
+    NOW + batch as u64 / 2
+}
+
+/// How far back the databases of this seed can be read, in milliseconds; 0: not at all.
+fn window(seed: u64) -> u64 {
+    [0, 20, 0, 1_000][seed as usize % 4]
+}
+
+fn options(seed: u64, time: &Time) -> Options {
+    tiny_options(seed).clock(time.clock()).history(Duration::from_millis(window(seed)))
+}
+
 struct History {
     disk: SimFs,
     batches: Vec<Vec<Change>>,
@@ -38,10 +60,12 @@ struct History {
 fn run_history(seed: u64) -> History {
     let mut rng = Rng::new(seed);
     let disk = SimFs::new();
-    let open = |strategy| tiny_options(seed).compaction(strategy).open_on(Arc::new(disk.clone())).unwrap();
+    let time = Time::new();
+    let open = |strategy| options(seed, &time).compaction(strategy).open_on(Arc::new(disk.clone())).unwrap();
     let mut db = open(*rng.pick(&STRATEGIES));
     let mut history = History { disk: disk.clone(), batches: Vec::new(), acknowledged_at: Vec::new() };
-    for _ in 0..BATCHES {
+    for n in 0..BATCHES {
+        time.set(time_of(n));
         let batch = random_batch(&mut rng, KEYS);
         db.write(&encode(&batch)).unwrap();
         history.batches.push(batch);
@@ -62,23 +86,47 @@ fn run_history(seed: u64) -> History {
 }
 
 /// What is known about a crash: the model after everything acknowledged, and after the one batch that may be there too.
-struct Expected {
+struct Expected<'a> {
     acknowledged: Model,
     with_next: Model,
+    /// What there was after each number of batches, that one included, and how many are acknowledged.
+    states: &'a [Model],
+    count: usize,
 }
 
-impl Expected {
-    fn of(acknowledged: &Model, next: Option<&Vec<Change>>) -> Expected {
-        let mut with_next = acknowledged.clone();
-        if let Some(next) = next {
-            apply(&mut with_next, next);
+impl<'a> Expected<'a> {
+    fn of(states: &'a [Model], count: usize) -> Expected<'a> {
+        let with_next = states[(count + 1).min(states.len() - 1)].clone();
+        Expected { acknowledged: states[count].clone(), with_next, states, count }
+    }
+
+    /// At the time of the crash.
+    fn options(&self, seed: u64) -> Options {
+        let time = Time::new();
+        time.set(time_of(self.count));
+        options(seed, &time)
+    }
+
+    /// Holds what is told of the past against what there was.
+    fn verify_past(&self, db: &chronos::Db, found: &Model, seed: u64, thorough: bool) {
+        let Some(history) = db.stats().history else { return };
+        let (oldest, now) = (history.oldest_ms, time_of(self.count));
+        if self.count > 0 {
+            assert_eq!(oldest, NOW.max(now.saturating_sub(window(seed))), "the oldest time");
         }
-        Expected { acknowledged: acknowledged.clone(), with_next }
+        let there = if *found == self.with_next { self.count + 1 } else { self.count };
+        let times = if thorough { (oldest..=now).collect() } else { vec![oldest, oldest.midpoint(now)] };
+        for when in times {
+            let written = (0..there).take_while(|&batch| time_of(batch) <= when).count();
+            let shown = db.range_at::<&[u8]>(when, ..).unwrap().map(|entry| entry.unwrap());
+            let shown: Model = shown.map(|entry| (entry.key.to_vec(), entry.value.to_vec())).collect();
+            assert_eq!(shown, self.states[written.min(self.states.len() - 1)], "as of {when}, {there} batches");
+        }
     }
 
     /// Opens the disk and holds it against what may be there; what was there.
     fn verify(&self, disk: &SimFs, seed: u64, thorough: bool) -> Model {
-        let open = || tiny_options(seed).open_on(Arc::new(disk.clone())).expect("it must open");
+        let open = || self.options(seed).open_on(Arc::new(disk.clone())).expect("it must open");
         let db = open();
         let found = contents(&db).unwrap();
         assert!(
@@ -88,18 +136,20 @@ impl Expected {
             self.with_next
         );
         no_leaked_files(disk, &db);
+        self.verify_past(&db, &found, seed, thorough);
         if thorough {
             check(&db, &found, KEYS);
             // Killed again without a word, and then closed in order: nothing may change.
             std::mem::forget(db);
             let image = disk.image(disk.calls(), &CrashPolicy::All);
-            let db = tiny_options(seed).open_on(Arc::new(image.clone())).expect("it must open again");
+            let db = self.options(seed).open_on(Arc::new(image.clone())).expect("it must open again");
             assert_eq!(contents(&db).unwrap(), found, "the second opening");
             db.compact().unwrap();
             db.close().unwrap();
             drop(db);
-            let db = tiny_options(seed).open_on(Arc::new(image)).expect("it must open after a clean close");
+            let db = self.options(seed).open_on(Arc::new(image)).expect("it must open after a clean close");
             check(&db, &found, KEYS);
+            self.verify_past(&db, &found, seed, true);
         }
         found
     }
@@ -115,8 +165,8 @@ fn no_leaked_files(disk: &SimFs, db: &chronos::Db) {
 }
 
 /// Crashes a recovery at every one of its calls, and the recoveries after that.
-fn crash_recovery(expected: &Expected, image: &SimFs, seed: u64, rng: &mut Rng, depth: usize) -> u64 {
-    let db = tiny_options(seed).open_on(Arc::new(image.clone())).expect("it must open");
+fn crash_recovery(expected: &Expected<'_>, image: &SimFs, seed: u64, rng: &mut Rng, depth: usize) -> u64 {
+    let db = expected.options(seed).open_on(Arc::new(image.clone())).expect("it must open");
     std::mem::forget(db);
     let mut images = image.images();
     let mut opened = 0;
@@ -143,14 +193,18 @@ fn every_crash_point_keeps_what_was_acknowledged() {
         let history = run_history(seed);
         let mut rng = Rng::new(!seed);
         let mut images = history.disk.images();
-        let mut acknowledged = Model::new();
+        let mut states = vec![Model::new()];
+        for batch in &history.batches {
+            let mut next = states[states.len() - 1].clone();
+            apply(&mut next, batch);
+            states.push(next);
+        }
         let mut count = 0;
         loop {
             while history.acknowledged_at.get(count).is_some_and(|&at| at <= images.at()) {
-                apply(&mut acknowledged, &history.batches[count]);
                 count += 1;
             }
-            let expected = Expected::of(&acknowledged, history.batches.get(count));
+            let expected = Expected::of(&states, count);
             let mut policies = images.systematic();
             // Of the many single losses a few at each point; over the whole history all kinds come up.
             while policies.len() > 6 {

@@ -65,6 +65,9 @@ fn run_history(seed: u64) {
     let keys = *rng.pick(&[3, 50, 400]);
     let disk = SimFs::new();
     let options = if stepped { tiny_options(seed) } else { threaded_options(&mut rng) };
+    // The clock stands still, so that all versions are kept and the present is what is shown of the past.
+    let history = rng.chance(1, 4);
+    let options = if history { options.history(Duration::from_secs(60)) } else { options };
     let open = |options: &Options| options.clone().open_on(Arc::new(disk.clone())).unwrap();
     let mut db: Db = open(&options);
     let mut model = Model::new();
@@ -103,7 +106,17 @@ fn run_history(seed: u64) {
             960..=994 if stepped => drop(db.step().unwrap()),
             995 => db.flush().unwrap(),
             996 => db.compact().unwrap(),
-            997 => check(&db, &model, keys),
+            997 => {
+                check(&db, &model, keys);
+                // Without a sync before each answer, the log may not have written the newest yet.
+                if history && stepped {
+                    let found = db.range_at::<&[u8]>(NOW, ..).unwrap().map(|entry| entry.unwrap());
+                    assert!(
+                        found.map(|entry| (entry.key.to_vec(), entry.value.to_vec())).eq(model.clone()),
+                        "as of now"
+                    );
+                }
+            }
             998 => {
                 snapshots.clear();
                 db.close().unwrap();

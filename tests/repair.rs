@@ -42,7 +42,7 @@ impl Oracle {
         let mut values: BTreeMap<Vec<u8>, BTreeSet<Option<Vec<u8>>>> = BTreeMap::new();
         for change in story.batches.iter().flatten() {
             let (key, value) = match change {
-                Change::Put(key, value) => (key, Some(value.clone())),
+                Change::Put(key, value) | Change::PutUntil(key, value, _) => (key, Some(value.clone())),
                 Change::PutExpired(key, _) | Change::Delete(key) => (key, None),
                 // Every key had no value at first, and may have none again.
                 Change::DeleteRange(..) => continue,

@@ -158,6 +158,12 @@ fn dump_change(change: &Change, out: &mut dyn Write) -> io::Result<()> {
         Change::NextFile(number) => writeln!(out, "  files are numbered from {}", number.0),
         Change::Flushed(seq) => writeln!(out, "  changes up to {seq} are in tables"),
         Change::LastSeq(seq) => writeln!(out, "  no number up to {seq} is given out again"),
+        Change::Committed(moments) => {
+            moments.iter().try_for_each(|(seq, time)| writeln!(out, "  up to {seq} committed at {time} ms"))
+        }
+        Change::Oldest(seq, time) => {
+            writeln!(out, "  of the past, all from {seq} on is kept, as of {time} ms and later")
+        }
         Change::AddTable { level, table } => writeln!(
             out,
             "  + level {level}: {}, {} bytes, {} entries, {} tombstones, sequence numbers {} .. {}, \"{}\" .. \"{}\"{}",

@@ -125,7 +125,7 @@ impl Inventory {
                     self.segments.remove(number);
                     self.dropped.insert(*number);
                 }
-                Change::AddTable { .. } => {}
+                Change::AddTable { .. } | Change::Committed(_) | Change::Oldest(..) => {}
             }
         }
         // Behind the drops: a table that changes its level does both.

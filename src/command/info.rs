@@ -165,7 +165,19 @@ fn engine(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
     field(text, "cache_bytes", stats.cache_bytes);
     field(text, "cache_hits", stats.cache_hits);
     field(text, "cache_misses", stats.cache_misses);
-    field(text, "snapshots", stats.snapshots);
+    field(text, "snapshots", stats.snapshots.len());
+    if let Some(oldest) = stats.snapshots.iter().max_by_key(|snapshot| snapshot.age_ms) {
+        let owner = if oldest.owner.is_empty() { "unknown" } else { &*oldest.owner };
+        field(text, "oldest_snapshot_age_ms", oldest.age_ms);
+        field(text, "oldest_snapshot_owner", owner);
+        field(text, "oldest_snapshot_position", oldest.seq);
+    }
+    field(text, "history_window_ms", stats.history.map_or(0, |history| history.window_ms));
+    if let Some(history) = stats.history {
+        field(text, "history_oldest_ms", history.oldest_ms);
+        field(text, "history_oldest_position", history.oldest_seq);
+        field(text, "history_times", history.samples);
+    }
     field(text, "background_error", stats.background_error.as_deref().unwrap_or("none"));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What a client may ask: one table row and one function per command. Knows no RESP and no socket.
 //!
 //! [`spec`] says what a row is, [`table`] has them all, and the families have rows and functions side by side:
-//! [`strings`], [`set`], [`counters`], [`keys`], [`expiry`], [`ranges`], [`connection`], [`client`], [`server`],
+//! [`strings`], [`set`], [`counters`], [`keys`], [`expiry`], [`ranges`], [`past`], [`connection`], [`client`], [`server`],
 //! [`info`], [`config`], [`introspection`] (COMMAND), [`help`].
 
 mod argument;
@@ -21,6 +21,7 @@ mod info;
 mod introspection;
 mod keys;
 mod list;
+mod past;
 mod ranges;
 mod refusal;
 mod server;
@@ -31,6 +32,7 @@ mod syntax;
 mod table;
 #[cfg(test)]
 mod tests;
+mod time;
 
 pub(crate) use context::{Context, Ending, Environment, Session};
 

@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 use super::spec::Flag::{Readonly, Write};
 use super::spec::{Answer, Group, Spec};
 use crate::codec::Slice;
-use crate::keyspace::{Database, KeyRange, Order, Value};
+use crate::keyspace::{self, Database, Entries, KeyRange, Order, Value};
 use crate::protocol::{Reply, Request, Row};
 
 pub(super) const COMMANDS: &[Spec] = &[
@@ -61,24 +61,31 @@ enum Show {
     Values,
 }
 
-/// Words 1 and 2.
-fn between(database: Database<'_>, request: &Request<'_>) -> KeyRange {
+/// Word `at` and the one behind it.
+pub(super) fn between(database: Database<'_>, request: &Request<'_>, at: usize) -> KeyRange {
     let bound = |word: &'static [u8], at| Some(request.arg(at)).filter(|&bound| bound != word);
-    database.between(bound(b"-", 1), bound(b"+", 2))
+    database.between(bound(b"-", at), bound(b"+", at + 1))
 }
 
 fn range(context: &mut Context<'_>, request: &Request<'_>) -> Answer {
-    let range = between(context.database(), request);
-    walk(context, request, &range, 3)
+    let database = context.database();
+    let range = between(database, request, 1);
+    walk(context, request, 3, |order| Ok(database.entries(&range, order)))
 }
 
 fn prefix(context: &mut Context<'_>, request: &Request<'_>) -> Answer {
-    let range = context.database().prefixed(request.arg(1));
-    walk(context, request, &range, 2)
+    let database = context.database();
+    let range = database.prefixed(request.arg(1));
+    walk(context, request, 2, |order| Ok(database.entries(&range, order)))
 }
 
-/// Answers with the entries of `range`, by the options from word `at` on.
-fn walk(context: &mut Context<'_>, request: &Request<'_>, range: &KeyRange, mut at: usize) -> Answer {
+/// Answers with the entries that `entries` gives, by the options from word `at` on.
+pub(super) fn walk(
+    context: &mut Context<'_>,
+    request: &Request<'_>,
+    mut at: usize,
+    entries: impl FnOnce(Order) -> keyspace::Result<Entries>,
+) -> Answer {
     let mut order = Order::Forward;
     let mut limit = usize::MAX;
     let mut show = Show::Both;
@@ -97,7 +104,7 @@ fn walk(context: &mut Context<'_>, request: &Request<'_>, range: &KeyRange, mut 
         }
         at += 1;
     }
-    let entries = context.database().entries(range, order);
+    let entries = entries(order)?;
     let words = if show == Show::Both { 2 } else { 1 };
     list(context, entries, words, move |entries| {
         let row = move |(key, value): (Slice, Value)| match show {
@@ -111,13 +118,13 @@ fn walk(context: &mut Context<'_>, request: &Request<'_>, range: &KeyRange, mut 
 
 fn range_count(context: &mut Context<'_>, request: &Request<'_>) -> Answer {
     let database = context.database();
-    let count = database.count(&between(database, request))?;
+    let count = database.count(&between(database, request, 1))?;
     Ok(Reply::Int(context.settle(count) as i64))
 }
 
 fn range_del(context: &mut Context<'_>, request: &Request<'_>) -> Answer {
     let database = context.database();
-    let deleted = database.delete_range(&between(database, request))?;
+    let deleted = database.delete_range(&between(database, request, 1))?;
     context.settle(deleted);
     Ok(Reply::OK)
 }

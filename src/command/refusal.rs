@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::time;
 use crate::engine;
 use crate::keyspace;
 
@@ -50,6 +51,13 @@ impl From<engine::Error> for Refusal {
     fn from(error: engine::Error) -> Refusal {
         match error {
             engine::Error::ReadOnly(_) => format!("MISCONF {error}").into(),
+            engine::Error::OutsideHistory { oldest } => {
+                let shown = time::show(oldest);
+                format!("ERR that time is not in the history: the oldest that can be read is {shown} ({oldest})").into()
+            }
+            engine::Error::NoHistory => {
+                Refusal::new("ERR no history is kept: start the server with --history DURATION, such as --history 24h")
+            }
             engine::Error::Closed => Refusal::new("ERR the server is shutting down"),
             _ => format!("ERR {error}").into(),
         }

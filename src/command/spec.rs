@@ -128,18 +128,21 @@ pub(crate) enum Group {
     String,
     Generic,
     Range,
+    Past,
     Connection,
     Server,
 }
 
 impl Group {
-    pub(crate) const ALL: [Group; 5] = [Group::String, Group::Generic, Group::Range, Group::Connection, Group::Server];
+    pub(crate) const ALL: [Group; 6] =
+        [Group::String, Group::Generic, Group::Range, Group::Past, Group::Connection, Group::Server];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
             Group::String => "Strings and counters",
             Group::Generic => "Keys and expiry",
             Group::Range => "Ranges of keys, in order",
+            Group::Past => "The past, with --history",
             Group::Connection => "Connection",
             Group::Server => "Server",
         }
@@ -151,6 +154,7 @@ impl Group {
             Group::String => "string",
             Group::Generic => "generic",
             Group::Range => "range",
+            Group::Past => "past",
             Group::Connection => "connection",
             Group::Server => "server",
         }

@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use super::spec::Spec;
 use super::{
-    checkpoint, client, config, connection, counters, expiry, help, info, introspection, keys, ranges, server, set,
-    strings,
+    checkpoint, client, config, connection, counters, expiry, help, info, introspection, keys, past, ranges, server,
+    set, strings,
 };
 
 /// The rows, family by family.
@@ -16,6 +16,7 @@ static FAMILIES: &[&[Spec]] = &[
     keys::COMMANDS,
     expiry::COMMANDS,
     ranges::COMMANDS,
+    past::COMMANDS,
     connection::COMMANDS,
     client::COMMANDS,
     server::COMMANDS,

@@ -5,6 +5,10 @@
 //! file goes only after the edit that drops it is durable. A manifest whose append failed is never written to again:
 //! the next commit begins a new one with the whole state. What became of the failed edit is unknown until then, so the
 //! files it would have added stay until that is durable.
+//!
+//! **History.** When positions were committed is told by the log, and from the edit on that says that they are in tables,
+//! by the manifest; only such an edit, or a later one, drops their log. Each edit also tells the oldest moment that can be
+//! read: it is at or above the floor by which the tables that the edit adds were written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,6 +19,8 @@ use tracing::info;
 
 use super::blobs;
 use super::options::Entropy;
+use super::retention::Retention;
+use super::times::Unrecorded;
 use super::version::{Listed, Replayed, TableHandle, TableSource, Version, delete};
 use super::{Error, Result, SeqNo};
 use crate::fs::Fs;
@@ -70,6 +76,7 @@ pub(crate) struct Catalog {
     fs: Arc<dyn Fs>,
     entropy: Entropy,
     pub(crate) source: Arc<TableSource>,
+    retention: Arc<Retention>,
     next_file: AtomicU64,
     inner: Mutex<Inner>,
     segments: Mutex<BTreeMap<FileNumber, Segment>>,
@@ -82,6 +89,7 @@ impl Catalog {
     pub(crate) fn new(
         source: Arc<TableSource>,
         entropy: Entropy,
+        retention: Arc<Retention>,
         replayed: Replayed,
         next_file: u64,
         segments: &[(FileNumber, u64, SeqNo)],
@@ -104,6 +112,7 @@ impl Catalog {
             fs: source.fs.clone(),
             entropy,
             source,
+            retention,
             next_file: AtomicU64::new(next_file),
             inner: Mutex::new(inner),
             segments: Mutex::new(segments.iter().map(closed).collect()),
@@ -112,7 +121,12 @@ impl Catalog {
 
     /// Begins the first manifest of this run. If that fails, the next commit begins it.
     pub(crate) fn begin(&self) -> Result<()> {
-        self.rewrite(&mut self.inner.lock(), &[])
+        let mut inner = self.inner.lock();
+        let mut edit = Edit::new();
+        let unrecorded = self.note_history(inner.flushed, &mut edit);
+        self.rewrite(&mut inner, &edit)?;
+        self.retention.note_recorded(&unrecorded);
+        Ok(())
     }
 
     /// A number that no file has had.
@@ -137,6 +151,7 @@ impl Catalog {
             Change::Flushed(inner.flushed),
             Change::LastSeq(inner.last_seq),
         ];
+        state.extend(changes(&self.retention.recorded()));
         let tables = inner.version.tables();
         state.extend(tables.map(|(level, table)| Change::AddTable { level: level as u8, table: table.meta.clone() }));
         state
@@ -155,6 +170,7 @@ impl Catalog {
             _ => seq,
         });
         self.note_segments(flushed, &mut edit);
+        let unrecorded = self.note_history(flushed, &mut edit);
         edit.push(Change::NextFile(FileNumber(self.next_file.load(Ordering::Relaxed))));
         if let Err(error) = self.append(&mut inner, &edit) {
             let added = edit.iter().filter_map(|change| match change {
@@ -171,6 +187,7 @@ impl Catalog {
             inner.doubtful.extend(doubtful);
             return Err(error);
         }
+        self.retention.note_recorded(&unrecorded);
 
         let before = std::mem::replace(&mut inner.version, Arc::new(next));
         inner.flushed = flushed;
@@ -259,6 +276,13 @@ impl Catalog {
         }
     }
 
+    /// Adds to `edit` what the manifest does not know of the past, of what is in tables.
+    fn note_history(&self, flushed: SeqNo, edit: &mut Edit) -> Unrecorded {
+        let unrecorded = self.retention.unrecorded(flushed);
+        edit.extend(changes(&unrecorded));
+        unrecorded
+    }
+
     fn append(&self, inner: &mut Inner, edit: &[Change]) -> Result<()> {
         let outgrown =
             |manifest: &ManifestWriter| manifest.len() > REWRITE_MIN_BYTES.max(REWRITE_FACTOR * inner.live_len);
@@ -326,6 +350,13 @@ impl Catalog {
             }
         }
     }
+}
+
+/// What is told of the past, as the manifest says it.
+fn changes(history: &Unrecorded) -> impl Iterator<Item = Change> {
+    let samples = history.samples.iter().map(|sample| (sample.seq, sample.time)).collect::<Vec<_>>();
+    let committed = (!samples.is_empty()).then_some(Change::Committed(samples));
+    committed.into_iter().chain(history.oldest.map(|oldest| Change::Oldest(oldest.seq, oldest.time)))
 }
 
 /// Whether the edit drops table `number`, so that it was there before.

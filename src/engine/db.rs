@@ -1,5 +1,6 @@
 //! The database as its users see it.
 
+use std::borrow::Cow;
 use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
+use super::restore::{Along, Ranges};
 use super::shared::Shared;
 use super::snapshot::{Found, Range, Snapshot};
 use super::stats::Stats;
@@ -95,6 +97,7 @@ impl Db {
 
     /// As [`Db::open`], on a file system of the caller's.
     pub fn open_on(fs: Arc<dyn Fs>, options: Options) -> Result<Db> {
+        options.check()?;
         let lock = fs.lock().map_err(|error| match error {
             LockError::Held(holder) => Error::Locked { directory: fs.describe(), holder },
             LockError::Io(source) => Error::Io { file: fs.describe(), what: "lock the directory", source },
@@ -108,7 +111,7 @@ impl Db {
         Ok(Db { handle: Arc::new(Handle { shared, open: Mutex::new(Some(Open { threads, lock })) }) })
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
     }
 
@@ -176,12 +179,17 @@ impl Db {
 
     /// A consistent view of this moment.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.shared())
+        self.snapshot_for("")
+    }
+
+    /// As [`Db::snapshot`], with the name of who takes it: [`Stats::snapshots`] tells who keeps what from being dropped.
+    pub fn snapshot_for(&self, owner: impl Into<Cow<'static, str>>) -> Snapshot {
+        Snapshot::new(self.shared(), owner.into())
     }
 
     /// The entries of a key range in key order, at a snapshot taken now.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range {
-        self.snapshot().range(range)
+        self.snapshot_for("a range").range(range)
     }
 
     /// Writes what is in memory to tables; returns when that is done.
@@ -295,6 +303,12 @@ impl Db {
         decide: impl FnMut(&[Option<Found>], &mut WriteBatch) -> T,
     ) -> Result<Outcome<T>> {
         self.shared().transact(keys, decide)
+    }
+
+    /// Makes each `start..end` what it was at `when`, all atomically: how many keys were written. `along` adds to the batch
+    /// what a value takes with it. Does not wait for the log.
+    pub(crate) fn restore(&self, when: u64, ranges: &Ranges<'_>, along: &mut Along<'_>) -> Result<Outcome<u64>> {
+        self.shared().restore(when, ranges, along)
     }
 
     /// Whether `seq` and all before it are durable, and were not taken back: a reply that depends on it may go out.

@@ -47,6 +47,18 @@ pub enum Error {
     /// A flush or compaction failed in the background; it is tried again.
     #[error("in the background: {0}")]
     Background(String),
+    /// The snapshot is older than [`super::Options::snapshot_max_age`] allows: it keeps nothing any more.
+    #[error("the snapshot has become too old and was released: take a new one")]
+    SnapshotExpired,
+    /// No history is kept.
+    #[error("no history is kept: set Options::history, or start the server with --history DURATION")]
+    NoHistory,
+    /// The time lies before what is kept of the past, or has not come yet.
+    #[error("that time is not in the history: the oldest that can be read is {oldest} (milliseconds since 1970)")]
+    OutsideHistory {
+        /// The oldest time that can be read, in milliseconds since 1970.
+        oldest: u64,
+    },
     /// The database has been closed.
     #[error("the database is closed")]
     Closed,

@@ -35,7 +35,7 @@ impl Shared {
         };
         let started = std::time::Instant::now();
         let now = self.options.clock.now();
-        let mut keep = Keep::new(&self.retention, now);
+        let mut keep = Keep::new(self.retention.floor_now());
         // The whole memtable goes into one table: the tables of level 0 are told apart by their positions.
         let ranges = readable(oldest.memtable.ranges(), keep.floor());
         let mut deleted = Cursor::new(&ranges, keep.floor());

@@ -116,7 +116,7 @@ impl Shared {
 
     fn write_group(&self, io: &mut LogIo, first: SeqNo, last: SeqNo) -> Result<()> {
         self.make_room(io)?;
-        let position = Position { first, watermark: io.synced, time_ms: self.options.clock.now() };
+        let position = Position { first, watermark: io.synced, time_ms: self.retention.stamp(last) };
         let segment = io.segment.as_mut().ok_or_else(|| Error::ReadOnly("there is no log".to_owned()))?;
         segment.write_group(&mut io.buffer, position)?;
         io.written = last;
@@ -204,6 +204,7 @@ impl Shared {
                     memtable.take_back(after);
                 }
                 self.commit.visible.store(after.0, Ordering::Release);
+                self.retention.take_back(after);
                 self.commit.taken_back.fetch_add(1, Ordering::SeqCst);
                 let mut failures = self.commit.failures.lock();
                 if failures.len() == REMEMBERED_FAILURES {
@@ -221,7 +222,11 @@ impl Shared {
         }
         io.written = after;
         io.unmarked = false;
-        io.lost |= !self.waits_for_sync() && after < upto;
+        if !self.waits_for_sync() && after < upto {
+            io.lost = true;
+            // No group will tell when what stays was written.
+            self.retention.stamp(upto);
+        }
         if let Err(error) = self.catalog.record_last_seq(upto) {
             warn!(%error, "the failed log file is not closed in the manifest yet; a restart now may still find its last writes");
         }

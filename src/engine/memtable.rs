@@ -194,6 +194,24 @@ impl Memtable {
         self.map.read().ranges.fragments()
     }
 
+    /// Up to `limit` versions of `key` below a position, newest first.
+    pub(crate) fn versions(&self, key: &[u8], below: SeqNo, limit: usize) -> Vec<Version> {
+        let map = self.map.read();
+        let Some(newest) = map.find(self.hash(key), key) else { return Vec::new() };
+        let all = std::iter::once(newest).chain(map.older(newest).iter().rev().copied());
+        let wanted = all.skip_while(|at| map.records.seq(*at) >= below).take(limit);
+        wanted.map(|at| map.records.record(at).version()).collect()
+    }
+
+    /// The keys of `lower..upper` whose newest version is above `after`.
+    pub(crate) fn keys_after(&self, after: SeqNo, lower: &[u8], upper: Option<&[u8]>) -> Vec<Slice> {
+        let within = |key: &[u8]| key >= lower && upper.is_none_or(|upper| key < upper);
+        let map = self.map.read();
+        let newest = map.slots.iter().map(|slot| map.records.record(slot.newest));
+        let fresh = newest.filter(|newest| newest.seq > after && within(newest.key));
+        fresh.map(|newest| Slice::copy_from(newest.key)).collect()
+    }
+
     /// Takes back every version above `after`: those writes have failed and must never have been.
     pub(crate) fn take_back(&self, after: SeqNo) {
         let mut map = self.map.write();

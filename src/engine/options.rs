@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Db, Result, Strategy};
+use super::{Db, Error, Result, Strategy};
 use crate::fs::Fs;
 pub use crate::storage::sstable::Compression;
 
@@ -93,6 +93,8 @@ pub struct Options {
     pub(crate) compaction: Strategy,
     pub(crate) compaction_threads: usize,
     pub(crate) idle_after: Duration,
+    pub(crate) history: Option<Duration>,
+    pub(crate) snapshot_max_age: Option<Duration>,
     pub(crate) stepped: bool,
 }
 
@@ -114,6 +116,8 @@ impl Default for Options {
             compaction: Strategy::Leveled,
             compaction_threads: 2,
             idle_after: Duration::from_secs(5),
+            history: None,
+            snapshot_max_age: None,
             stepped: false,
         }
     }
@@ -204,6 +208,26 @@ impl Options {
         self
     }
 
+    /// How far back the database can be read: see [`Db::get_at`]. What was overwritten or deleted takes its space for as
+    /// long; zero, the default, keeps nothing. May be another than the last time: what was not kept then is not there now.
+    ///
+    /// The times are those at which the log wrote the changes, exact to the millisecond while there are no more than 131,072
+    /// of them within the window; of more, an answer may lack what came within the last 16,384th of the window before the
+    /// time asked for. With [`Durability::Interval`] and [`Durability::Os`] that is some milliseconds after the write.
+    pub fn history(mut self, window: Duration) -> Options {
+        self.history = Some(window).filter(|window| !window.is_zero());
+        self
+    }
+
+    /// How old a snapshot may become: the engine then releases it, and reads from it end in [`Error::SnapshotExpired`].
+    /// Any age by default. Who forgets a snapshot keeps everything from being dropped that it shows.
+    ///
+    /// [`Error::SnapshotExpired`]: super::Error::SnapshotExpired
+    pub fn snapshot_max_age(mut self, age: Duration) -> Options {
+        self.snapshot_max_age = Some(age);
+        self
+    }
+
     /// How tables are compressed.
     pub fn compression(mut self, compression: Compression) -> Options {
         self.compression = compression;
@@ -227,6 +251,19 @@ impl Options {
     pub fn stepped(mut self) -> Options {
         self.stepped = true;
         self
+    }
+
+    /// What the options alone can tell to be wrong.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.compaction {
+            Strategy::Fifo { max_age, max_bytes }
+                if self.history.is_some() && (max_age.is_some() || max_bytes.is_some()) =>
+            {
+                let what = "history cannot be kept where Strategy::Fifo drops the oldest data whoever may read it";
+                Err(Error::InvalidArgument(what.to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The first segment is zeroed while somebody waits for the start, so it is shorter.

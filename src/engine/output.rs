@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use super::expiries::Expiries;
-use super::retention::Retention;
+use super::retention::Floor;
 use super::shared::Shared;
 use super::values::{Used, Values};
 use super::{Result, SeqNo};
@@ -22,23 +22,22 @@ use crate::storage::{Error, Fragment, Fragments, Kind, TableId, give_up};
 /// The rule of which versions of a key stay, for a stream that brings them newest first.
 ///
 /// Of the versions at or below the retention floor only the newest can still be read. If that is a tombstone, or a value
-/// that has expired, it says "nothing here", and goes too once nothing below the output can hold the key. A range
+/// that has expired for everybody, it says "nothing here", and goes too once nothing below the output can hold the key. A range
 /// tombstone is a version of every key it covers; it stays or goes by itself.
 pub(crate) struct Keep {
-    floor: SeqNo,
-    now: u64,
+    floor: Floor,
     /// Whether a version of the current key at or below the floor has been seen.
     settled: bool,
 }
 
 impl Keep {
-    pub(crate) fn new(retention: &Retention, now: u64) -> Keep {
-        Keep { floor: retention.floor(), now, settled: false }
+    pub(crate) fn new(floor: Floor) -> Keep {
+        Keep { floor, settled: false }
     }
 
     /// The floor that it goes by.
     pub(crate) fn floor(&self) -> SeqNo {
-        self.floor
+        self.floor.seq
     }
 
     /// The stream comes to the next key.
@@ -55,14 +54,14 @@ impl Keep {
         deleted: Option<SeqNo>,
         is_bottom: impl FnOnce() -> bool,
     ) -> Option<Kind> {
-        if seq > self.floor {
+        if seq > self.floor.seq {
             return Some(kind);
         }
         if std::mem::replace(&mut self.settled, true) || deleted > Some(seq) {
             return None;
         }
         match kind {
-            Kind::Put { expires_at } | Kind::PutFar { expires_at } if expires_at.is_none_or(|at| at > self.now) => {
+            Kind::Put { expires_at } | Kind::PutFar { expires_at } if expires_at.is_none_or(|at| at > self.floor.expired) => {
                 Some(kind)
             }
             _ => (!is_bottom()).then_some(Kind::Tombstone),
@@ -270,9 +269,7 @@ mod tests {
 
     #[test]
     fn only_what_somebody_can_still_read_stays() {
-        let retention = Retention::default();
-        retention.settle(SeqNo(10));
-        let mut keep = Keep::new(&retention, 1000);
+        let mut keep = Keep::new(Floor { seq: SeqNo(10), expired: 1000 });
         let put = |expires_at| Kind::Put { expires_at };
         let forever = put(None);
 

@@ -41,7 +41,9 @@ use super::catalog::Catalog;
 use super::commit::Commit;
 use super::memtable::Memtable;
 use super::options::Options;
+use super::retention::Retention;
 use super::shared::{Sealed, Shared, State};
+use super::times::{Moment, Times};
 use super::version::{Listed, Replayed, TableSource, delete};
 use super::{Error, Result, SeqNo};
 use crate::fs::Fs;
@@ -54,8 +56,12 @@ use crate::storage::{BlockCache, manifest, read_into, read_whole, sync_file};
 struct Replay {
     options: Options,
     flushed: SeqNo,
+    /// Below this, versions that are overwritten are not needed.
+    floor: SeqNo,
     active: Arc<Memtable>,
     sealed: Vec<Sealed>,
+    /// When each group of the log was written.
+    committed: Vec<Moment>,
     /// Newest position known: in tables or replayed.
     last: SeqNo,
     /// Newest position that a record of the log has told, in tables or not.
@@ -158,7 +164,17 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
     let (needless, leftovers) = no_longer_needed(files, current, &named, &replayed, &replay.needed);
     // First of all: on a full disk theirs is the only room for what follows.
     needless.into_iter().for_each(|file| delete(&*fs, file));
-    let catalog = Catalog::new(source, options.entropy.clone(), replayed, next_file, &replay.needed, leftovers);
+    let retention = Arc::new(Retention::new(&options));
+    retention.begin(last, times(&options, &replayed, &replay, last));
+    let catalog = Catalog::new(
+        source,
+        options.entropy.clone(),
+        retention.clone(),
+        replayed,
+        next_file,
+        &replay.needed,
+        leftovers,
+    );
     let begun = catalog.begin();
     if let (Err(_), Some(current)) = (&begun, current) {
         // A restart goes by the manifest that this start went by: it must find the same edits in it.
@@ -177,9 +193,23 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
     info!(changes = replay.changes, seq = last.0, took = ?started.elapsed(), "recovered");
     let commit = Commit::new(replay.active.clone(), segment, last);
     let state = State { active: replay.active, sealed: replay.sealed, version: catalog.version() };
-    let shared = Shared::new(options, fs, catalog, cache, commit, state);
-    shared.retention.settle(last);
-    Ok(shared)
+    Ok(Shared::new(options, fs, catalog, cache, retention, commit, state))
+}
+
+/// What is known of the past, if it is to be kept. If the last run kept none, history begins now.
+fn times(options: &Options, replayed: &Replayed, replay: &Replay, last: SeqNo) -> Option<Times> {
+    let window = u64::try_from(options.history?.as_millis()).unwrap_or(u64::MAX);
+    let now = options.clock.now();
+    let Some(oldest) = replayed.oldest else {
+        return Some(Times::new(window, Moment { seq: last, time: now }));
+    };
+    // With a log that is not synced at once, the window may have reached what a crash has then lost.
+    let mut times = Times::new(window, Moment { seq: oldest.seq.min(last), ..oldest });
+    replayed.committed.iter().chain(&replay.committed).for_each(|moment| times.push(*moment));
+    // Of what the log lost after it was flushed nobody knows the time.
+    times.stamp_rest(replayed.flushed, now);
+    times.advance(now);
+    Some(times)
 }
 
 fn missing(file: FileName) -> Error {
@@ -246,8 +276,10 @@ impl Replay {
         Replay {
             options: options.clone(),
             flushed: replayed.flushed,
+            floor: replayed.oldest.filter(|_| options.history.is_some()).map_or(SeqNo::MAX, |oldest| oldest.seq),
             active: Arc::default(),
             sealed: Vec::new(),
+            committed: Vec::new(),
             last: replayed.flushed,
             logged: None,
             watermark: SeqNo(0),
@@ -302,7 +334,7 @@ impl Replay {
                 }
                 gap_allowed = false;
                 self.watermark = self.watermark.max(group.position.watermark);
-                if !self.group(first, group.batches) {
+                if !self.group(first, group.position.time_ms, group.batches) {
                     return Err(corrupt("a record whose changes cannot be read".to_owned(), group.offset));
                 }
                 self.end = (FileName::Wal(number), reader.offset());
@@ -338,7 +370,7 @@ impl Replay {
     }
 
     /// Applies a group's changes. Whether all of its bytes were changes.
-    fn group(&mut self, first: SeqNo, batches: &[u8]) -> bool {
+    fn group(&mut self, first: SeqNo, time: u64, batches: &[u8]) -> bool {
         let mut ops = Ops::new(batches);
         let mut start = batches;
         let mut seq = first;
@@ -355,8 +387,11 @@ impl Replay {
         let newest = SeqNo(seq.0 + count - 1);
         self.logged = Some(newest);
         self.last = self.last.max(newest);
+        if self.floor < SeqNo::MAX && !batches.is_empty() {
+            self.committed.push(Moment { seq: newest, time });
+        }
         if count > 0 {
-            self.active.apply(start, seq, SeqNo::MAX);
+            self.active.apply(start, seq, self.floor);
             self.changes += count;
             if self.active.bytes() >= self.options.memtable_bytes {
                 let memtable = std::mem::take(&mut self.active);

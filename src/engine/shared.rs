@@ -4,8 +4,8 @@
 //! writer that seals the active memtable, and by a flush or compaction that installs its version.
 //!
 //! Lock order, outermost first: `LogIo` (the log's file, held over I/O by whoever syncs), the catalog (manifest,
-//! held over I/O by background work), `Writer` (the write path, never held over I/O), `replacing` (the state), a
-//! memtable's map.
+//! held over I/O by background work), `Writer` (the write path, never held over I/O), `replacing` (the state), what
+//! is retained, a memtable's map.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -102,7 +102,7 @@ pub(crate) struct Shared {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) catalog: Catalog,
     pub(crate) commit: Commit,
-    pub(crate) retention: Retention,
+    pub(crate) retention: Arc<Retention>,
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) counters: Counters,
     /// How long each write waits for the tree, in nanoseconds.
@@ -159,6 +159,7 @@ impl Shared {
         fs: Arc<dyn Fs>,
         catalog: Catalog,
         cache: Arc<BlockCache>,
+        retention: Arc<Retention>,
         commit: Commit,
         state: State,
     ) -> Shared {
@@ -168,7 +169,7 @@ impl Shared {
             fs,
             catalog,
             commit,
-            retention: Retention::default(),
+            retention,
             cache,
             counters: Counters::default(),
             delay: AtomicU64::new(0),

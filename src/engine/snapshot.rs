@@ -1,5 +1,6 @@
 //! Snapshots and ranges: a consistent view of one moment, however long one looks.
 
+use std::borrow::Cow;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
@@ -7,8 +8,10 @@ use arc_swap::Guard;
 
 use super::covers::{Covers, Hidden, Holder};
 use super::merge::{Direction, Merge, Source};
+use super::retention::Ticket;
 use super::shared::{Shared, State};
 use super::sources::{KeyRange, MemtableSource, TablesSource};
+use super::times::Moment;
 use super::{Result, SeqNo};
 use crate::codec::Slice;
 use crate::storage::Kind;
@@ -51,36 +54,64 @@ pub(crate) fn alive(kind: Kind, value: impl FnOnce() -> Slice, now: u64) -> Opti
 /// Keeps a position readable.
 struct Pin {
     shared: Arc<Shared>,
-    seq: SeqNo,
+    ticket: Arc<Ticket>,
+}
+
+impl Pin {
+    /// The time by which is decided what has expired.
+    fn time(&self) -> u64 {
+        self.ticket.as_of.unwrap_or_else(|| self.shared.options.clock.now())
+    }
 }
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        self.shared.retention.release(self.seq);
+        self.shared.retention.give_back(&self.ticket);
     }
 }
 
-/// A consistent view of one moment. While it lives, nothing that it shows is dropped.
+/// A consistent view of one moment. While it lives, nothing that it shows is dropped; unless it becomes older than
+/// [`super::Options::snapshot_max_age`] allows: then every read from it ends in [`super::Error::SnapshotExpired`].
 pub struct Snapshot {
     pin: Arc<Pin>,
 }
 
 impl Snapshot {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Snapshot {
-        let seq = shared.retention.acquire(|| shared.commit.visible());
-        Snapshot { pin: Arc::new(Pin { shared: shared.clone(), seq }) }
+    pub(crate) fn new(shared: &Arc<Shared>, owner: Cow<'static, str>) -> Snapshot {
+        let ticket = shared.retention.acquire(owner, || shared.commit.visible());
+        Snapshot { pin: Arc::new(Pin { shared: shared.clone(), ticket }) }
+    }
+
+    /// A view of what was the present at a time within the history window.
+    pub(crate) fn at(shared: &Arc<Shared>, owner: Cow<'static, str>, when: u64) -> Result<Snapshot> {
+        let ticket = shared.retention.acquire_at(owner, when)?;
+        let snapshot = Snapshot { pin: Arc::new(Pin { shared: shared.clone(), ticket }) };
+        // The log may be writing it just now; what is told of the past must not go with a crash.
+        shared.wait_durable(snapshot.seq())?;
+        Ok(snapshot)
+    }
+
+    /// A view of the oldest moment that can be read, and which one that is.
+    pub(crate) fn oldest(shared: &Arc<Shared>, owner: Cow<'static, str>) -> Result<(Snapshot, Moment)> {
+        let (ticket, oldest) = shared.retention.acquire_oldest(owner)?;
+        Ok((Snapshot { pin: Arc::new(Pin { shared: shared.clone(), ticket }) }, oldest))
+    }
+
+    /// Whether it still keeps what it shows: to be asked after a read that did not go through it.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.pin.ticket.check()
     }
 
     /// The position in history that this snapshot shows.
     pub fn seq(&self) -> SeqNo {
-        self.pin.seq
+        self.pin.ticket.seq
     }
 
-    /// The value of `key` at this snapshot (hidden if it has expired by now).
+    /// The value of `key` at this snapshot. Hidden if it has expired: by now, or by the time of a snapshot of the past.
     pub fn get(&self, key: &[u8]) -> Result<Option<Found>> {
-        let shared = &self.pin.shared;
-        let version = shared.state().get(key, self.pin.seq)?;
-        Ok(version.and_then(|version| alive(version.kind, || version.value, shared.options.clock.now())))
+        let version = self.pin.shared.state().get(key, self.seq())?;
+        self.pin.ticket.check()?;
+        Ok(version.and_then(|version| alive(version.kind, || version.value, self.pin.time())))
     }
 
     /// The entries of a key range, in key order.
@@ -106,7 +137,7 @@ impl Snapshot {
             pin: self.pin.clone(),
             range,
             direction: Direction::Forward,
-            now: self.pin.shared.options.clock.now(),
+            now: self.pin.time(),
             merge: None,
             hidden: Hidden::default(),
             done: false,
@@ -144,7 +175,7 @@ impl Range {
         let (merge, covers) = match &mut self.merge {
             Some(both) => both,
             None => {
-                let (mut merge, covers) = self.pin.shared.merge(&self.range, self.direction, self.pin.seq);
+                let (mut merge, covers) = self.pin.shared.merge(&self.range, self.direction, self.pin.ticket.seq);
                 self.done = !merge.advance()?;
                 self.merge.insert((merge, covers))
             }
@@ -165,7 +196,7 @@ impl Range {
                     Direction::Forward => newest.is_none(),
                     Direction::Backward => true,
                 };
-                if wanted && merge.seq() <= self.pin.seq {
+                if wanted && merge.seq() <= self.pin.ticket.seq {
                     // Of the versions of a key the deleted ones are the older ones.
                     match span.newest > Some(merge.seq()) {
                         true => deleted = true,
@@ -197,7 +228,7 @@ impl Iterator for Range {
         if self.done {
             return None;
         }
-        let step = self.step();
+        let step = self.step().and_then(|entry| self.pin.ticket.check().map(|()| entry));
         self.done |= step.is_err();
         step.transpose()
     }

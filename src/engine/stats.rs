@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::compaction::Why;
+use super::retention::{HistoryStats, SnapshotStats};
 use super::shared::Shared;
 use super::version::LEVELS;
 
@@ -101,8 +102,10 @@ pub struct Stats {
     pub last_seq: u64,
     /// The newest position that is durable.
     pub durable_seq: u64,
-    /// Live snapshots.
-    pub snapshots: u64,
+    /// Live snapshots, those that show the oldest positions first.
+    pub snapshots: Vec<SnapshotStats>,
+    /// What is kept of the past, with [`super::Options::history`].
+    pub history: Option<HistoryStats>,
     /// Bytes that were given to be written: keys, values, and a few bytes for each change.
     pub user_bytes: u64,
     /// Memtables written to tables, and the bytes of those tables.
@@ -174,7 +177,8 @@ impl Shared {
             log_groups: self.commit.groups(),
             last_seq: self.commit.visible().0,
             durable_seq: self.commit.durable().0,
-            snapshots: self.retention.snapshots() as u64,
+            snapshots: self.retention.snapshots(),
+            history: self.retention.history(),
             user_bytes: get(&self.counters.user_bytes),
             flushes: get(&self.counters.flushes),
             flushed_bytes: levels[0].written_bytes,

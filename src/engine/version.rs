@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 use tracing::warn;
 
 use super::blobs::{BlobHandle, Blobs};
+use super::times::Moment;
 use super::{Error, Result, SeqNo};
 use crate::codec::Slice;
 use crate::codec::hash::KeyHash;
@@ -323,6 +324,10 @@ pub(crate) struct Replayed {
     pub(crate) last_seq: SeqNo,
     /// Log segments that may hold changes.
     pub(crate) segments: BTreeMap<FileNumber, Listed>,
+    /// When positions that are in tables were committed, and the oldest moment that can be read; `None` if the last run
+    /// kept no history.
+    pub(crate) committed: Vec<Moment>,
+    pub(crate) oldest: Option<Moment>,
 }
 
 impl Replayed {
@@ -344,6 +349,10 @@ impl Replayed {
                     Change::DropSegment { number } => {
                         all.segments.remove(number);
                     }
+                    Change::Committed(moments) => {
+                        all.committed.extend(moments.iter().map(|&(seq, time)| Moment { seq, time }));
+                    }
+                    Change::Oldest(seq, time) => all.oldest = Some(Moment { seq: *seq, time: *time }),
                     Change::AddTable { .. } | Change::DropTable { .. } => {}
                 }
             }

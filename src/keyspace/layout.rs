@@ -119,6 +119,18 @@ pub(super) fn parse_expiry_key(key: &[u8]) -> Option<(u8, u64, &[u8])> {
     (namespace == EXPIRY && database < MAX_DATABASES).then(|| (database, u64::from_be_bytes(*expires_at), key))
 }
 
+/// Database and user key of an engine key that holds a value.
+pub(super) fn parse_user_key(key: &[u8]) -> Option<(u8, &[u8])> {
+    let (namespace, key) = key.split_first()?;
+    let database = namespace.checked_sub(USER).filter(|database| *database < MAX_DATABASES)?;
+    Some((database, key))
+}
+
+/// The first engine key of all databases, and what is behind the last.
+pub(super) fn all_users() -> (EngineKey, EngineKey) {
+    (EngineKey::join(&[&[USER]]), EngineKey::join(&[&[USER + MAX_DATABASES]]))
+}
+
 /// Everything but the system namespace, as bounds of [`crate::engine::WriteBatch::delete_range`].
 pub(super) fn everything() -> (Vec<u8>, Option<Vec<u8>>) {
     (vec![EXPIRY], None)

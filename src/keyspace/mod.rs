@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`layout`] (which engine key is what), [`value`] (what an engine value holds), [`Database`] (one
 //! numbered database: read, set, update, delete), [`edit`] (one key within a read-modify-write), [`range`] (keys in
-//! order), [`scan`] (a walk in many calls), [`sweep`] (what has expired is deleted), [`census`] (counts that INFO can
+//! order), [`past`] (keys as of a time), [`scan`] (a walk in many calls), [`sweep`] (what has expired is deleted), [`census`] (counts that INFO can
 //! afford), [`glob`] (patterns).
 //!
 //! Every answer comes as an [`Outcome`]: the value, and the position in history that it depends on. Whoever passes the
@@ -14,6 +14,7 @@ mod edit;
 mod error;
 pub(crate) mod glob;
 mod layout;
+mod past;
 mod range;
 mod scan;
 mod sweep;
@@ -25,6 +26,7 @@ use parking_lot::Mutex;
 
 pub(crate) use database::{Condition, Database, Lifetime, SetOptions};
 pub(crate) use error::{Error, Result};
+pub(crate) use past::PastValue;
 pub(crate) use range::{Entries, KeyRange, Order};
 pub(crate) use scan::ScanOptions;
 pub(crate) use value::{Kind, MAX_STRING_BYTES, Value};
@@ -91,12 +93,15 @@ pub(crate) mod testing {
 
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     use super::Keyspace;
-    use crate::engine::{Clock, Options};
+    use crate::engine::{Clock, Options, SeqNo};
 
     /// A time that is plainly not now: 2001-09-09.
     pub(crate) const START: u64 = 1_000_000_000_000;
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
 
     pub(crate) struct Fixture {
         pub(crate) keyspace: Keyspace,
@@ -106,16 +111,25 @@ pub(crate) mod testing {
     }
 
     impl Fixture {
+        /// With an hour of history, which has passed.
         pub(crate) fn new() -> Fixture {
+            Fixture::with(Options::new().history(HOUR))
+        }
+
+        pub(crate) fn with(options: Options) -> Fixture {
             let directory = tempfile::tempdir().unwrap();
-            let now = Arc::new(AtomicU64::new(START));
+            let now = Arc::new(AtomicU64::new(START - HOUR.as_millis() as u64));
             let clock = now.clone();
             let clock = Clock(Arc::new(move || clock.load(Ordering::SeqCst)));
-            let db = Options::new().clock(clock).open(directory.path().join("data")).unwrap();
+            let db = options.clock(clock).open(directory.path().join("data")).unwrap();
+            now.store(START, Ordering::SeqCst);
             Fixture { keyspace: Keyspace::new(db), now, directory }
         }
 
+        /// Lets time pass, after what has been written.
         pub(crate) fn advance(&self, ms: u64) {
+            let last = SeqNo(self.keyspace.db.stats().last_seq);
+            self.keyspace.db.wait_durable(last).unwrap();
             self.now.fetch_add(ms, Ordering::SeqCst);
         }
     }

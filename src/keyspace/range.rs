@@ -18,6 +18,11 @@ impl KeyRange {
         *self.start >= *self.end
     }
 
+    /// Of a range that is not empty.
+    pub(super) fn bounds(&self) -> Option<(&[u8], &[u8])> {
+        (!self.is_empty()).then_some((&*self.start, &*self.end))
+    }
+
     pub(super) fn start_at_least(&mut self, start: EngineKey) {
         if *start > *self.start {
             self.start = start;
@@ -81,7 +86,7 @@ impl Database<'_> {
 
     /// The entries of `range`, at a snapshot taken now.
     pub(crate) fn entries(&self, range: &KeyRange, order: Order) -> Entries {
-        self.entries_at(&self.db().snapshot(), range, order)
+        self.entries_at(&self.db().snapshot_for("a range"), range, order)
     }
 
     pub(super) fn entries_at(&self, snapshot: &Snapshot, range: &KeyRange, order: Order) -> Entries {

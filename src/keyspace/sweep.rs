@@ -58,7 +58,7 @@ impl Keyspace {
 
     /// The index keys that are due, database by database.
     fn due(&self, now: u64, limit: usize) -> Result<Vec<Slice>> {
-        let snapshot = self.db.snapshot();
+        let snapshot = self.db.snapshot_for("the sweep");
         let (_, end) = layout::expiry_bounds(MAX_DATABASES - 1);
         let mut due = Vec::new();
         let mut database = 0;

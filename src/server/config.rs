@@ -42,6 +42,18 @@ pub struct Config {
     #[arg(long, env = "CHRONOS_FIFO_MAX_SIZE", value_name = "SIZE", value_parser = parse_size, help_heading = "Data")]
     pub fifo_max_size: Option<usize>,
 
+    /// How far back GETAT, RANGEAT, HISTORY and RESTOREAT can look; what is overwritten or deleted takes its space for as
+    /// long. 0 keeps nothing
+    #[arg(long, env = "CHRONOS_HISTORY", value_name = "DURATION", default_value = "0", value_parser = parse_history,
+          help_heading = "Data")]
+    pub history: Duration,
+
+    /// Release snapshots that become older than this, so that they do not keep everything that was deleted since
+    /// [default: any age]
+    #[arg(long, env = "CHRONOS_SNAPSHOT_MAX_AGE", value_name = "DURATION", value_parser = parse_duration,
+          help_heading = "Data")]
+    pub snapshot_max_age: Option<Duration>,
+
     /// How many numbered databases SELECT offers
     #[arg(long, env = "CHRONOS_DATABASES", value_name = "N", default_value_t = 16, help_heading = "Data",
           value_parser = clap::value_parser!(u8).range(1..=MAX_DATABASES))]
@@ -139,6 +151,8 @@ impl Default for Config {
             compaction: Compaction::Leveled,
             fifo_max_age: None,
             fifo_max_size: None,
+            history: Duration::ZERO,
+            snapshot_max_age: None,
             databases: 16,
             checkpoint_dir: None,
             bind: "127.0.0.1".into(),
@@ -173,6 +187,9 @@ impl Config {
                 "--compaction fifo needs --fifo-max-age or --fifo-max-size: what is to go?".into(),
             ));
         }
+        if !self.history.is_zero() && self.compaction == Compaction::Fifo {
+            return Err(Error::Config("--compaction fifo drops what --history is to keep: choose one of them".into()));
+        }
         let Ok(mut addresses) = (self.bind.as_str(), self.port).to_socket_addrs() else {
             return Err(Error::Config(format!(
                 "--bind {}: no such address; 127.0.0.1 is this machine alone, 0.0.0.0 is every interface",
@@ -198,7 +215,12 @@ impl Config {
                 Strategy::Fifo { max_age: self.fifo_max_age, max_bytes: self.fifo_max_size.map(|size| size as u64) }
             }
         };
-        Options::new().durability(self.durability).memory(self.memory).compaction(compaction)
+        let options = Options::new().durability(self.durability).memory(self.memory).compaction(compaction);
+        let options = options.history(self.history);
+        match self.snapshot_max_age {
+            Some(age) => options.snapshot_max_age(age),
+            None => options,
+        }
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -247,12 +269,14 @@ impl Config {
             ("compaction", format!("{:?}", self.compaction).to_lowercase()),
             ("durability", show_durability(self.durability)),
             ("checkpoint-dir", self.checkpoint_dir.as_ref().map_or(String::new(), |dir| dir.display().to_string())),
+            ("history", show_history(self.history)),
             ("inline-replies", format!("{:?}", self.inline_replies).to_lowercase()),
             ("max-line", self.max_line.to_string()),
             ("output-budget", self.output_budget.to_string()),
             ("output-limit", self.output_limit.to_string()),
             ("output-timeout", show_duration(self.output_timeout)),
             ("request-timeout", show_duration(self.request_timeout)),
+            ("snapshot-max-age", self.snapshot_max_age.map_or("0".to_owned(), show_duration)),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec()
@@ -280,6 +304,14 @@ pub(crate) fn show_durability(durability: Durability) -> String {
         Durability::Interval(interval) => show_duration(interval),
         Durability::Os => "os".to_owned(),
     }
+}
+
+fn parse_history(text: &str) -> std::result::Result<Duration, String> {
+    if text.trim() == "0" { Ok(Duration::ZERO) } else { parse_duration(text) }
+}
+
+fn show_history(window: Duration) -> String {
+    if window.is_zero() { "0".to_owned() } else { show_duration(window) }
 }
 
 fn parse_clients(text: &str) -> std::result::Result<usize, String> {
@@ -324,6 +356,8 @@ mod tests {
         assert!(check("--compaction tiered") && check("--compaction leveled"));
         assert!(check("--compaction fifo --fifo-max-age 24h") && check("--compaction fifo --fifo-max-size 10GiB"));
         assert!(!check("--compaction fifo"), "it would only ever grow");
+        assert!(check("--history 24h") && check("--history 0 --compaction fifo --fifo-max-age 24h"));
+        assert!(!check("--history 24h --compaction fifo --fifo-max-age 24h"), "it would drop what is to be kept");
         assert!(!check("--fifo-max-age 24h") && !check("--compaction tiered --fifo-max-size 10GiB"));
     }
 

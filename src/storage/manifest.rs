@@ -14,11 +14,14 @@
 //!           | 8: u8 | seq: u64                          no sequence number up to here may be given out again
 //!           | 9: u8 | level: u8 | table | times | blobs a table joins a level
 //!           | 10: u8 | level: u8 | table | times | blobs | ranges   ... that has range tombstones
+//!           | 12: u8 | moments                          when positions that are in tables were committed
+//!           | 13: u8 | seq: u64 | time: u64             of the past nothing before this is complete
 //! table    := number: u64 | size: u64 | entries: u64 | tombstones: u64 | older: u64
 //!           | first seq: u64 | last seq: u64 | earliest expiry: u64 (all ones: none) | smallest: bytes | largest: bytes
 //! times    := written: u64 (all ones: unknown) | expiring: u64 | quartile: u64{4}
 //! blobs    := count: varint | (blob file: u64 | its length: u64 | bytes that the table points to: u64){count}
 //! ranges   := range tombstones: u64 | end: u8 (of the keys: 0 with `largest`, 1 before it, 2 nowhere; then that is empty)
+//! moments  := see [`super::moments`]
 //! bytes    := length: varint | length bytes             // integers little-endian
 //! ```
 //!
@@ -31,7 +34,9 @@ use super::blob::BlobUse;
 use super::current::current_naming;
 pub(crate) use super::current::{current, parse_current};
 use super::log::{LogId, LogReader, Piece, RECORD_HEADER_LEN, Record};
+use super::moments::{self, Moments};
 use super::names::{FileName, FileNumber};
+pub(crate) use super::table_times::TableTimes;
 use super::{End, Error, Result, SeqNo};
 use crate::codec::cursor::Cursor;
 use crate::codec::{Slice, varint};
@@ -76,26 +81,6 @@ impl TableMeta {
     }
 }
 
-/// When a table's entries were written and when they expire; all times are milliseconds since 1970.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TableTimes {
-    /// When the newest of them was flushed.
-    pub(crate) written: Option<u64>,
-    /// How many of them expire ...
-    pub(crate) expiring: u64,
-    /// ... and until when a quarter, a half, three quarters and all of those have, about. Each is the expiry of an entry
-    /// of the table.
-    pub(crate) quartiles: [u64; 4],
-}
-
-impl TableTimes {
-    /// How many entries have expired by `now`, about; if not 0, then at least one.
-    pub(crate) fn expired(&self, now: u64) -> u64 {
-        let quarters = self.quartiles.iter().filter(|at| **at <= now).count() as u64;
-        (self.expiring * quarters).div_ceil(4)
-    }
-}
-
 /// One change of the database's shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
@@ -107,6 +92,8 @@ pub(crate) enum Change {
     CloseSegment { number: FileNumber, len: u64 },
     DropSegment { number: FileNumber },
     LastSeq(SeqNo),
+    Committed(Moments),
+    Oldest(SeqNo, u64),
 }
 
 /// Changes that take effect together.
@@ -169,6 +156,14 @@ fn encode(edit: &[Change], out: &mut Vec<u8>) {
             Change::LastSeq(seq) => {
                 out.push(8);
                 ints(out, &[seq.0]);
+            }
+            Change::Committed(moments) => {
+                out.push(12);
+                moments::put(out, moments);
+            }
+            Change::Oldest(seq, time) => {
+                out.push(13);
+                ints(out, &[seq.0, *time]);
             }
         }
     }
@@ -235,6 +230,8 @@ fn decode(data: &[u8]) -> Option<Edit> {
             6 => Change::CloseSegment { number: number(&mut cursor)?, len: cursor.u64()? },
             7 => Change::DropSegment { number: number(&mut cursor)? },
             8 => Change::LastSeq(seq(&mut cursor)?),
+            12 => Change::Committed(moments::read(&mut cursor)?),
+            13 => Change::Oldest(seq(&mut cursor)?, cursor.u64()?),
             _ => return None,
         });
     }
@@ -412,6 +409,12 @@ mod tests {
             Change::CloseSegment { number: FileNumber(4), len: 123 },
             Change::DropSegment { number: FileNumber(4) },
             Change::LastSeq(SeqNo(20)),
+            Change::Committed(vec![
+                (SeqNo(3), 1_000_000_000_000),
+                (SeqNo(14), 1_000_000_000_000),
+                (SeqNo(900), u64::MAX),
+            ]),
+            Change::Oldest(SeqNo(3), 1_000_000_000_000),
         ]
     }
 
@@ -442,6 +445,9 @@ mod tests {
             Change::Flushed(SeqNo(u64::MAX)),
             Change::LastSeq(SeqNo(u64::MAX)),
             Change::DropSegment { number: FileNumber(u64::MAX) },
+            Change::Committed(vec![(SeqNo(u64::MAX), 0)]),
+            Change::Committed(vec![(SeqNo(0), 0)]),
+            Change::Oldest(SeqNo(u64::MAX), 0),
         ] {
             let mut bytes = Vec::new();
             encode(std::slice::from_ref(&change), &mut bytes);

@@ -13,9 +13,11 @@ mod frame;
 pub(crate) mod golden;
 pub(crate) mod log;
 pub(crate) mod manifest;
+mod moments;
 pub(crate) mod names;
 mod output;
 pub(crate) mod sstable;
+mod table_times;
 #[cfg(test)]
 mod testing;
 pub(crate) mod text;

@@ -19,6 +19,8 @@ pub type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 pub enum Change {
     Put(Vec<u8>, Vec<u8>),
     PutExpired(Vec<u8>, Vec<u8>),
+    /// Only for tests whose clock moves: the model does not know time.
+    PutUntil(Vec<u8>, Vec<u8>, u64),
     Delete(Vec<u8>),
     /// All keys from the first to before the second; without that, to the last.
     DeleteRange(Vec<u8>, Option<Vec<u8>>),
@@ -61,6 +63,7 @@ pub fn encode(changes: &[Change]) -> WriteBatch {
         match change {
             Change::Put(key, value) => batch.put(key, value),
             Change::PutExpired(key, value) => batch.put_expiring(key, value, NOW - 1),
+            Change::PutUntil(key, value, at) => batch.put_expiring(key, value, *at),
             Change::Delete(key) => batch.delete(key),
             Change::DeleteRange(start, end) => batch.delete_range(start, end.as_deref()),
         }
@@ -71,7 +74,7 @@ pub fn encode(changes: &[Change]) -> WriteBatch {
 pub fn apply(model: &mut Model, changes: &[Change]) {
     for change in changes {
         match change {
-            Change::Put(key, value) => drop(model.insert(key.clone(), value.clone())),
+            Change::Put(key, value) | Change::PutUntil(key, value, _) => drop(model.insert(key.clone(), value.clone())),
             Change::PutExpired(key, _) | Change::Delete(key) => drop(model.remove(key)),
             Change::DeleteRange(start, end) => {
                 model.retain(|key, _| key < start || end.as_ref().is_some_and(|end| key >= end));

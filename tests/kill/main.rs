@@ -47,6 +47,9 @@ const CLIENTS: usize = 6;
 /// The least there is: a memtable of 1 MiB, so that flushes and compactions happen all the time.
 const MEMORY: &[&str] = &["--memory", "8MiB"];
 
+/// Short enough that lives go beyond it: versions are kept, and dropped when it has passed.
+const HISTORY: &str = "500ms";
+
 /// A life ends after at most so many acknowledgements, or so much time on a slow disk.
 const MOST_ACKNOWLEDGED: u64 = 20_000;
 const LONGEST_LIFE: Duration = Duration::from_millis(1_500);
@@ -190,7 +193,7 @@ fn tell(test: &str, seed: u64, cycles: u64, durability: &str, promise: Promise) 
     let clients = (0..CLIENTS).map(|id| Client::new(id, rng.next_u64())).collect();
     let mut story = Story {
         dir: dir.path(),
-        flags: [MEMORY, &["--durability", durability]].concat(),
+        flags: [MEMORY, &["--durability", durability, "--history", HISTORY]].concat(),
         promise,
         rng,
         clients,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::pick::View;
 use super::task::{Task, Why};
-use crate::codec::SeqNo;
+use crate::engine::retention::Floor;
 use crate::engine::version::{LEVELS, TableHandle, Version};
 use crate::storage::manifest::TableMeta;
 
@@ -23,21 +23,21 @@ const IDLE_SHARE: u64 = 20;
 const BATCH_TABLES: u64 = 4;
 
 /// Entries that nobody needs, about; if not 0, then at least one.
-fn garbage(meta: &TableMeta, now: u64) -> u64 {
-    meta.tombstones + meta.range_tombstones + meta.older + meta.times.expired(now)
+fn garbage(meta: &TableMeta, floor: Floor) -> u64 {
+    meta.tombstones + meta.range_tombstones + meta.older + meta.times.expired(floor.expired)
 }
 
 /// The table with the greatest share of garbage, if it is enough.
 pub(crate) fn pick(view: &View<'_>) -> Option<Task> {
     let share = if view.idle { IDLE_SHARE } else { SHARE };
     let due = |meta: &TableMeta| {
-        let garbage = garbage(meta, view.now);
+        let garbage = garbage(meta, view.floor);
         // How much a range tombstone hides nobody knows: with nothing better to do, one is enough.
         let much = garbage * share >= meta.entries + meta.range_tombstones || view.idle && meta.range_tombstones > 0;
-        garbage > 0 && much && meta.last_seq <= view.floor
+        garbage > 0 && much && meta.last_seq <= view.floor.seq
     };
     let all = |meta: &TableMeta| (meta.entries + meta.range_tombstones).max(1);
-    let part = |meta: &TableMeta| garbage(meta, view.now) as f64 / all(meta) as f64;
+    let part = |meta: &TableMeta| garbage(meta, view.floor) as f64 / all(meta) as f64;
     let sorted =
         view.version.tables().filter(|(level, table)| *level > 0 && table.damage().is_none() && due(&table.meta));
     let (level, worst) = sorted.max_by(|(_, a), (_, b)| part(&a.meta).total_cmp(&part(&b.meta)))?;
@@ -63,16 +63,16 @@ fn first_met(version: &Version, level: usize, table: &TableHandle) -> Option<(us
 }
 
 /// For a compaction of everything: the tables of the deepest level that a rewrite would make smaller.
-pub(crate) fn pick_all(version: &Version, floor: SeqNo, now: u64) -> Vec<Task> {
+pub(crate) fn pick_all(version: &Version, floor: Floor) -> Vec<Task> {
     let bottom = version.bottom();
     if bottom == 0 {
         return Vec::new();
     }
     let wasteful = |table: &&Arc<TableHandle>| {
         let meta = &table.meta;
-        let expired = meta.earliest_expiry.is_some_and(|at| at <= now);
+        let expired = meta.earliest_expiry.is_some_and(|at| at <= floor.expired);
         let deletes = meta.tombstones > 0 || meta.range_tombstones > 0;
-        table.damage().is_none() && (deletes || meta.older > 0 || expired) && meta.first_seq <= floor
+        table.damage().is_none() && (deletes || meta.older > 0 || expired) && meta.first_seq <= floor.seq
     };
     let tables = version.levels[bottom].iter().filter(wasteful);
     tables.map(|table| Task::merge(Why::Asked, vec![(bottom, vec![table.clone()])], bottom)).collect()

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::task::{MAX_L0_INPUTS, Task, Why};
 use super::{Strategy, damage, fifo, garbage, leveled, tiered, values};
-use crate::codec::SeqNo;
 use crate::engine::options::Options;
+use crate::engine::retention::Floor;
 use crate::engine::version::{LEVELS, TableHandle, Version};
 
 /// The deepest level.
@@ -24,7 +24,7 @@ pub(crate) struct View<'a> {
     /// Milliseconds since 1970.
     pub(crate) now: u64,
     /// The retention floor.
-    pub(crate) floor: SeqNo,
+    pub(crate) floor: Floor,
     /// Whether nothing has been flushed for a while: then less is reason enough.
     pub(crate) idle: bool,
 }

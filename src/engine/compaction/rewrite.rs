@@ -55,7 +55,7 @@ impl Shared {
 
     /// The part of a task's output whose keys are in `range`.
     fn rewrite_part(&self, task: &Task, version: &Version, range: &KeyRange) -> Result<TableOutput<'_>> {
-        let mut keep = Keep::new(&self.retention, self.options.clock.now());
+        let mut keep = Keep::new(self.retention.floor_now());
         let floor = keep.floor();
         // Within level 0 one table comes of several, and below it, unseen, lie older ones.
         let within_flushed = task.target == 0;

@@ -18,9 +18,9 @@ impl Shared {
         let _turn = self.compaction_turn()?;
         let state = self.state();
         let now = self.options.clock.now();
-        let floor = self.retention.floor();
+        let floor = self.retention.floor_now();
         let view = View { version: &state.version, options: &self.options, now, floor, idle };
-        let task = deleted::pick(&state.version, floor).or_else(|| pick(&view));
+        let task = deleted::pick(&state.version, floor.seq).or_else(|| pick(&view));
         drop(state);
         task.map_or(Ok(false), |task| self.run_unless_damaged(&task).map(|()| true))
     }
@@ -53,7 +53,7 @@ impl Shared {
                 self.run_unless_damaged(&task)?;
             }
         }
-        for task in garbage::pick_all(&self.state().version, self.retention.floor(), self.options.clock.now()) {
+        for task in garbage::pick_all(&self.state().version, self.retention.floor_now()) {
             self.run_if_still_there(&task)?;
         }
         for task in values::pick_all(&self.state().version) {

@@ -22,6 +22,7 @@ use super::pick::{View, pick};
 use super::rewrite::{Below, split};
 use super::task::Task;
 use crate::codec::{SeqNo, Slice};
+use crate::engine::retention::Floor;
 use crate::engine::version::{TableHandle, TableSource, Version};
 use crate::engine::{Error, Options};
 use crate::fs::SimFs;
@@ -93,7 +94,8 @@ impl Case {
 
     fn pick(&self) -> Option<Task> {
         let Case { version, options, now, floor, idle } = self;
-        let task = pick(&View { version, options, now: *now, floor: *floor, idle: *idle });
+        let floor = Floor { seq: *floor, expired: *now };
+        let task = pick(&View { version, options, now: *now, floor, idle: *idle });
         if let Some(task) = &task {
             assert!(task.keeps_order(version), "{task:?}");
             assert!(task.is_still_there(version), "{task:?}");
