@@ -13,8 +13,8 @@ use super::sources::{KeyRange, TablesSource};
 use super::times::Moment;
 use super::version::{TableHandle, Version};
 use super::{Db, Result, SeqNo};
-use crate::storage::{Kind, Version as KeyVersion};
 use crate::storage::sstable::ReadMode;
+use crate::storage::{Kind, Version as KeyVersion};
 
 /// Versions that are taken from a memtable under one lock.
 const MEMTABLE_STEP: usize = 64;

@@ -61,7 +61,9 @@ impl Keep {
             return None;
         }
         match kind {
-            Kind::Put { expires_at } | Kind::PutFar { expires_at } if expires_at.is_none_or(|at| at > self.floor.expired) => {
+            Kind::Put { expires_at } | Kind::PutFar { expires_at }
+                if expires_at.is_none_or(|at| at > self.floor.expired) =>
+            {
                 Some(kind)
             }
             _ => (!is_bottom()).then_some(Kind::Tombstone),

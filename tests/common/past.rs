@@ -64,7 +64,8 @@ impl Past {
                 Change::DeleteRange(start, end) => {
                     let within = |key: &Vec<u8>| key >= start && end.as_ref().is_none_or(|end| key < end);
                     let held = |key: &Vec<u8>| self.held(key, u64::MAX).is_some();
-                    for key in self.keys().into_iter().filter(|key| within(key) && held(key)) {
+                    let gone: Vec<_> = self.keys().into_iter().filter(|key| within(key) && held(key)).collect();
+                    for key in gone {
                         self.write(time, &key, None);
                     }
                 }
