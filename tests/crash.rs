@@ -43,7 +43,11 @@ fn run_history(seed: u64) -> History {
     let mut history = History { disk: disk.clone(), batches: Vec::new(), acknowledged_at: Vec::new() };
     for _ in 0..BATCHES {
         let batch = random_batch(&mut rng, KEYS);
-        db.write(&encode(&batch)).unwrap();
+        if rng.chance(1, 3) {
+            db.update(&[b"key0000"], |_, out| *out = encode(&batch)).unwrap();
+        } else {
+            db.write(&encode(&batch)).unwrap();
+        }
         history.batches.push(batch);
         history.acknowledged_at.push(disk.calls());
         match rng.below(40) {

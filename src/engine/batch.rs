@@ -17,7 +17,8 @@ const PUT: u8 = 1;
 const PUT_EXPIRING: u8 = 2;
 const DELETE: u8 = 3;
 
-/// Changes to be written together.
+/// Changes to be written together, in this order: of several to one key the last one counts. See
+/// [`Db::write`](super::Db::write). Sizes of keys and values are checked when it is written, not here.
 #[derive(Clone, Debug, Default)]
 pub struct WriteBatch {
     bytes: Vec<u8>,
@@ -43,7 +44,8 @@ impl WriteBatch {
         self.prefixed(value);
     }
 
-    /// Sets `key` to `value` until `expires_at`, in milliseconds since 1970.
+    /// Sets `key` to `value` until `expires_at`, in milliseconds since 1970 by the clock of the options: from then on no
+    /// read shows it, and compaction gives its space back.
     pub fn put_expiring(&mut self, key: &[u8], value: &[u8], expires_at: u64) {
         self.op(PUT_EXPIRING, key);
         self.bytes.extend_from_slice(&expires_at.to_le_bytes());
@@ -55,7 +57,7 @@ impl WriteBatch {
         self.op(DELETE, key);
     }
 
-    /// How many changes.
+    /// How many changes it has.
     pub fn len(&self) -> u64 {
         self.count
     }
