@@ -103,9 +103,10 @@ pub(crate) fn survey(fs: &Arc<dyn Fs>, options: &Options, source: &Arc<TableSour
             (Replayed::default(), BTreeSet::new(), 0)
         }
     };
-    let missing = |file: FileName| (!files.contains(&file)).then(|| missing(file));
-    if let Some(error) = replayed.version.tables().find_map(|(_, table)| missing(FileName::Table(table.meta.number))) {
-        return Err(error);
+    let table = |file: &FileName| if let FileName::Table(number) = file { Some(*number) } else { None };
+    let present: BTreeSet<FileNumber> = files.iter().filter_map(table).collect();
+    if let Some((_, table)) = replayed.version.tables().find(|(_, table)| !present.contains(&table.meta.number)) {
+        return Err(missing(FileName::Table(table.meta.number)));
     }
 
     let mut replay = Replay::new(options, &replayed);
