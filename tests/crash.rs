@@ -67,7 +67,11 @@ fn run_history(seed: u64) -> History {
     for n in 0..BATCHES {
         time.set(time_of(n));
         let batch = random_batch(&mut rng, KEYS);
-        db.write(&encode(&batch)).unwrap();
+        if rng.chance(1, 3) {
+            db.update(&[b"key0000"], |_, out| *out = encode(&batch)).unwrap();
+        } else {
+            db.write(&encode(&batch)).unwrap();
+        }
         history.batches.push(batch);
         history.acknowledged_at.push(disk.calls());
         match rng.below(40) {

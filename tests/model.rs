@@ -52,6 +52,14 @@ fn check_range(snapshot: &Snapshot, model: &Model, rng: &mut Rng, keys: u64) {
         "a range forward"
     );
     let limit = rng.below(5) as usize;
+    let (mut both, mut front, mut back) = (snapshot.range(from.clone()..to.clone()), Vec::new(), Vec::new());
+    loop {
+        let (next, side) = if rng.chance(1, 2) { (both.next(), &mut front) } else { (both.next_back(), &mut back) };
+        let Some(entry) = next else { break };
+        side.push(entry.unwrap().key);
+    }
+    front.extend(back.into_iter().rev());
+    assert!(front.iter().map(|key| &**key).eq(expected.iter().map(|(key, _)| &key[..])), "a range from both ends");
     let backward: Vec<_> = snapshot.range(from..to).reversed().take(limit).map(|entry| entry.unwrap()).collect();
     assert!(
         backward.iter().map(|entry| &*entry.key).eq(expected.iter().rev().take(limit).map(|(key, _)| &key[..])),
@@ -76,8 +84,24 @@ fn run_history(seed: u64) {
         match rng.below(1000) {
             0..=599 => {
                 let batch = random_batch(&mut rng, keys);
-                db.write(&encode(&batch)).unwrap();
-                apply(&mut model, &batch);
+                // Half of the conditional ones ask for what is not so.
+                let key = format!("key{:04}", rng.below(keys)).into_bytes();
+                let asked = rng.chance(1, 4).then(|| rng.chance(1, 2));
+                let written = match asked {
+                    None => db.write(&encode(&batch)).map(|_| true),
+                    Some(asked) => db.update(&[&key], |found, out| {
+                        let holds = found[0].is_some() == asked;
+                        if holds {
+                            *out = encode(&batch);
+                        }
+                        holds
+                    }),
+                };
+                let holds = asked.is_none_or(|asked| model.contains_key(&key) == asked);
+                assert_eq!(written.unwrap(), holds, "a write if {key:?} is there: {asked:?}");
+                if holds {
+                    apply(&mut model, &batch);
+                }
             }
             600..=849 => {
                 let key = format!("key{:04}", rng.below(keys)).into_bytes();

@@ -21,7 +21,8 @@ const DELETE: u8 = 3;
 const DELETE_RANGE: u8 = 4;
 const DELETE_FROM: u8 = 5;
 
-/// Changes to be written together.
+/// Changes to be written together, in this order: of several to one key the last one counts. See
+/// [`Db::write`](super::Db::write). Sizes of keys and values are checked when it is written, not here.
 #[derive(Clone, Debug, Default)]
 pub struct WriteBatch {
     bytes: Vec<u8>,
@@ -60,7 +61,8 @@ impl WriteBatch {
         self.prefixed(value);
     }
 
-    /// Sets `key` to `value` until `expires_at`, in milliseconds since 1970.
+    /// Sets `key` to `value` until `expires_at`, in milliseconds since 1970 by the clock of the options: from then on no
+    /// read shows it, and compaction gives its space back.
     pub fn put_expiring(&mut self, key: &[u8], value: &[u8], expires_at: u64) {
         self.op(PUT_EXPIRING, key);
         self.bytes.extend_from_slice(&expires_at.to_le_bytes());
@@ -104,7 +106,7 @@ impl WriteBatch {
         self.ranges += 1;
     }
 
-    /// How many changes.
+    /// How many changes it has.
     pub fn len(&self) -> u64 {
         self.count
     }

@@ -73,7 +73,14 @@ impl Drop for BlobHandle {
 /// The handles of all tables, so that two tables that point into one file share one.
 #[derive(Default)]
 pub(crate) struct Blobs {
-    handles: Mutex<HashMap<FileNumber, Weak<BlobHandle>>>,
+    handles: Mutex<Handles>,
+}
+
+#[derive(Default)]
+struct Handles {
+    by_number: HashMap<FileNumber, Weak<BlobHandle>>,
+    /// Those of files that are gone are let go once there are so many in all.
+    clean_at: usize,
 }
 
 impl Blobs {
@@ -83,16 +90,20 @@ impl Blobs {
             return Box::default();
         }
         let mut handles = self.handles.lock();
-        handles.retain(|_, handle| handle.strong_count() > 0);
+        let Handles { by_number, clean_at } = &mut *handles;
+        if by_number.len() >= *clean_at {
+            by_number.retain(|_, handle| handle.strong_count() > 0);
+            *clean_at = 2 * by_number.len() + 1;
+        }
         let handle = |blob: &BlobUse| {
-            handles.get(&blob.file).and_then(Weak::upgrade).unwrap_or_else(|| {
+            by_number.get(&blob.file).and_then(Weak::upgrade).unwrap_or_else(|| {
                 let handle = Arc::new(BlobHandle {
                     number: blob.file,
                     fs: fs.clone(),
                     opened: OnceLock::new(),
                     obsolete: AtomicBool::new(false),
                 });
-                handles.insert(blob.file, Arc::downgrade(&handle));
+                by_number.insert(blob.file, Arc::downgrade(&handle));
                 handle
             })
         };

@@ -18,7 +18,10 @@ use crate::codec::{Few, Slice};
 use crate::fs::{Fs, LockError, OsFs};
 use crate::storage::manifest::Change;
 
-/// A database. Cloning gives another handle to the same one; dropping the last handle closes it.
+/// A database. Cloning gives another handle to the same one, for another thread; dropping the last handle closes it.
+///
+/// Keys are 1 byte to [`MAX_KEY_BYTES`](super::MAX_KEY_BYTES), ordered by their bytes; values up to
+/// [`MAX_VALUE_BYTES`](super::MAX_VALUE_BYTES). Every write gets a position in history, its [`SeqNo`].
 #[derive(Clone)]
 pub struct Db {
     handle: Arc<Handle>,
@@ -115,26 +118,58 @@ impl Db {
         &self.handle.shared
     }
 
-    /// The value of `key`, or `None` if it is not there or has expired.
+    /// The value of `key`, or `None` if it is not there or has expired: the newest, also one that another thread's
+    /// [`Db::write`] is still waiting to have synced. A value out of a cached block shares that block's memory as long
+    /// as it is held.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if the bytes that it is in are damaged, [`Error::Io`] if they cannot be read. Other keys are
+    /// not affected.
     pub fn get(&self, key: &[u8]) -> Result<Option<Slice>> {
         Ok(self.read(key)?.found.map(|found| found.value))
     }
 
     /// The value of each of `keys`, all as of one moment. A look-up of many cached keys takes a fraction of the time of
-    /// as many look-ups.
+    /// as many look-ups. The values come in the order of the keys.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), chronos::Error> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = chronos::Options::new().open(dir.path())?;
+    /// db.put(b"user:101", b"Venom")?;
+    /// let found = db.get_many(&["user:101", "user:102"])?;
+    /// assert_eq!(found[0].as_deref(), Some(&b"Venom"[..]));
+    /// assert_eq!(found[1], None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::get`], if any of the keys cannot be read.
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Slice>>> {
         let keys: Few<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
         Ok(self.read_many(&keys)?.into_iter().map(|read| read.found.map(|found| found.value)).collect())
     }
 
-    /// Sets `key` to `value`; returns when the write is as durable as the options say.
+    /// Sets `key` to `value`; returns its position when the write is as durable as the options say. Threads that write at the
+    /// same time share a sync.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::write`].
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<SeqNo> {
         let mut batch = WriteBatch::new();
         batch.put(key, value);
         self.write(&batch)
     }
 
-    /// Removes `key`; returns when the write is as durable as the options say.
+    /// Removes `key`, whether it is there or not; returns the delete's position when it is as durable as the options say.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::write`].
     pub fn delete(&self, key: &[u8]) -> Result<SeqNo> {
         let mut batch = WriteBatch::new();
         batch.delete(key);
@@ -165,16 +200,98 @@ impl Db {
         self.write(&batch)
     }
 
-    /// Writes a batch, whole or not at all; returns when it is as durable as the options say.
+    /// Writes a batch, whole or not at all, and no reader sees a part of it; returns the position of its last change when
+    /// it is as durable as the options say.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), chronos::Error> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = chronos::Options::new().open(dir.path())?;
+    /// let mut batch = chronos::WriteBatch::new();
+    /// batch.put(b"user:101", b"Venom");
+    /// batch.put(b"by-name:Venom", b"101");
+    /// batch.delete(b"by-name:Eddie");
+    /// db.write(&batch)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] for an empty or too long key or too large a value or batch, [`Error::ReadOnly`] if
-    /// the log has failed: then nothing of the batch was applied.
+    /// the log has failed: then nothing of the batch was applied. [`Error::Closed`] after [`Db::close`].
     pub fn write(&self, batch: &WriteBatch) -> Result<SeqNo> {
         let seq = self.submit(batch)?;
         self.wait_durable(seq)?;
         Ok(seq)
+    }
+
+    /// Reads `keys` and writes what `decide` puts into the batch, as one atomic step: between what it was shown and what
+    /// it writes, nobody has changed any of `keys`. Whatever it returns is returned when the batch, and what it was shown,
+    /// is as durable as the options say. An empty batch writes nothing.
+    ///
+    /// `decide` is given what each of `keys` holds, in their order, and may write any keys. It may be asked more than
+    /// once, so it must have no other effect. Writers wait while it runs: it should be short, and must not use the
+    /// database, or it would wait for itself.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), chronos::Error> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = chronos::Options::new().open(dir.path())?;
+    /// db.put(b"eddie", b"70")?;
+    /// db.put(b"peter", b"30")?;
+    ///
+    /// let amount = |value: &[u8]| std::str::from_utf8(value).ok()?.parse::<u64>().ok();
+    /// let paid = db.update(&[b"eddie", b"peter"], |found, batch| {
+    ///     let [Some(from), Some(to)] = found else { return false };
+    ///     let (Some(from), Some(to)) = (amount(&from.value), amount(&to.value)) else { return false };
+    ///     let Some(rest) = from.checked_sub(50) else { return false };
+    ///     batch.put(b"eddie", rest.to_string().as_bytes());
+    ///     batch.put(b"peter", (to + 50).to_string().as_bytes());
+    ///     true
+    /// })?;
+    /// assert!(paid);
+    /// assert_eq!(db.get(b"peter")?.as_deref(), Some(&b"80"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Db::get`] for the keys, and those of [`Db::write`] for the batch: then nothing was written.
+    pub fn update<T>(&self, keys: &[&[u8]], decide: impl FnMut(&[Option<Found>], &mut WriteBatch) -> T) -> Result<T> {
+        let outcome = self.transact(keys, decide)?;
+        self.wait_durable(outcome.seq)?;
+        Ok(outcome.value)
+    }
+
+    /// Sets `key` to `new` (`None`: removes it) if it holds `expected` (`None`: if it is absent or has expired). Whether it
+    /// did; if not, nothing was written. What was found is as durable as the options say, too.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), chronos::Error> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = chronos::Options::new().open(dir.path())?;
+    /// assert!(db.compare_and_set(b"leader", None, Some(b"node-1"))?);
+    /// assert!(!db.compare_and_set(b"leader", None, Some(b"node-2"))?);
+    /// assert!(db.compare_and_set(b"leader", Some(b"node-1"), None)?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::update`].
+    pub fn compare_and_set(&self, key: &[u8], expected: Option<&[u8]>, new: Option<&[u8]>) -> Result<bool> {
+        self.update(&[key], |found, batch| {
+            let holds = found[0].as_ref().map(|found| &*found.value) == expected;
+            match new {
+                _ if !holds => {}
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            }
+            holds
+        })
     }
 
     /// A consistent view of this moment.
@@ -187,18 +304,47 @@ impl Db {
         Snapshot::new(self.shared(), owner.into())
     }
 
-    /// The entries of a key range in key order, at a snapshot taken now.
+    /// The entries of a key range in key order, at a snapshot taken now; see [`Snapshot::range`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), chronos::Error> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = chronos::Options::new().open(dir.path())?;
+    /// db.put(b"user:101", b"Venom")?;
+    /// db.put(b"user:102", b"Carnage")?;
+    /// for entry in db.range("user:101"..="user:199").rev().take(10) {
+    ///     let entry = entry?;
+    ///     println!("{:?} = {:?}", entry.key, entry.value);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range {
         self.snapshot_for("a range").range(range)
     }
 
-    /// Writes what is in memory to tables; returns when that is done.
+    /// The entries whose keys begin with `prefix`, at a snapshot taken now; see [`Snapshot::prefix`].
+    pub fn prefix(&self, prefix: &[u8]) -> Range {
+        self.snapshot().prefix(prefix)
+    }
+
+    /// Writes what is in memory to tables; returns when that is done. Nobody needs it for durability: the log has
+    /// everything. It shortens the next start.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Background`] if the disk does not take it; it is tried again without being asked.
     pub fn flush(&self) -> Result<()> {
         self.shared().flush_all()
     }
 
     /// Flushes and compacts everything, so that deleted and expired data is gone from the disk; returns when that is
     /// done. Reads and writes go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Db::flush`], and [`Error::Io`] or [`Error::Corrupt`] if tables cannot be read or written; the old
+    /// ones stay in force.
     pub fn compact(&self) -> Result<()> {
         self.shared().compact_all()
     }
@@ -234,7 +380,19 @@ impl Db {
         self.shared().checkpoint(path.as_ref())
     }
 
-    /// What the engine tells of itself.
+    /// What the engine tells of itself; takes some microseconds.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), chronos::Error> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = chronos::Options::new().open(dir.path())?;
+    /// db.put(b"user:101", b"Venom")?;
+    /// let stats = db.stats();
+    /// assert_eq!((stats.last_seq, stats.durable_seq), (1, 1));
+    /// println!("{} bytes of tables, written {:.2} times", stats.table_bytes(), stats.write_amplification());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stats(&self) -> Stats {
         self.shared().stats()
     }

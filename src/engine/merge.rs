@@ -17,6 +17,15 @@ pub(crate) enum Direction {
     Backward,
 }
 
+impl Direction {
+    pub(crate) fn opposite(self) -> Direction {
+        match self {
+            Direction::Forward => Direction::Backward,
+            Direction::Backward => Direction::Forward,
+        }
+    }
+}
+
 /// A sorted source of versions. It stands before its first entry until it is advanced.
 pub(crate) trait Source: Send {
     /// Goes to the next entry. `false` at the end; the rest may be asked only after `true`.

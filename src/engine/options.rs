@@ -25,7 +25,9 @@ pub enum Durability {
     Always,
     /// The log is synced at this interval: a crash loses at most that much of the newest writes, as a suffix.
     Interval(Duration),
-    /// The operating system writes back when it likes.
+    /// Nothing is synced: the log thread hands each write to the operating system soon after it was acknowledged, and that
+    /// writes back when it likes. A crash of the machine loses some of the newest writes, a killed process those of some
+    /// microseconds, as a suffix.
     Os,
 }
 

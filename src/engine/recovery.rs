@@ -111,7 +111,8 @@ pub(crate) fn survey(fs: &Arc<dyn Fs>, options: &Options, source: &Arc<TableSour
             (Replayed::default(), BTreeSet::new(), 0)
         }
     };
-    let missing = |file: FileName| (!files.contains(&file)).then(|| missing(file));
+    let present: BTreeSet<String> = names.into_iter().collect();
+    let missing = |file: FileName| (!present.contains(&file.to_string())).then(|| missing(file));
     let mut needed = replayed.version.tables().flat_map(|(_, table)| {
         let blobs = table.meta.blobs.iter().map(|blob| FileName::Blob(blob.file));
         std::iter::once(FileName::Table(table.meta.number)).chain(blobs)

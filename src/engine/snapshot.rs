@@ -21,7 +21,7 @@ use crate::storage::sstable::ReadMode;
 /// one is sealed instead, and sorted without anybody waiting.
 const ORDER_IN_PLACE: usize = 1024;
 
-/// A value and when it expires.
+/// What a key holds: a value, and when it expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The value.
@@ -70,8 +70,24 @@ impl Drop for Pin {
     }
 }
 
-/// A consistent view of one moment. While it lives, nothing that it shows is dropped; unless it becomes older than
-/// [`super::Options::snapshot_max_age`] allows: then every read from it ends in [`super::Error::SnapshotExpired`].
+/// A consistent view of one moment, however much is written meanwhile. While it lives, no version that it shows is dropped,
+/// which costs space on the disk; it costs nothing else, and writers do not wait for it. If it becomes older than
+/// [`super::Options::snapshot_max_age`] allows, every read from it ends in [`super::Error::SnapshotExpired`]. It shows what was applied when
+/// it was taken, which another thread's [`Db::write`](super::Db::write) may still be waiting to have synced.
+///
+/// ```
+/// # fn main() -> Result<(), chronos::Error> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// let db = chronos::Options::new().open(dir.path())?;
+/// db.put(b"user:101", b"Venom")?;
+/// let snapshot = db.snapshot();
+/// db.delete(b"user:101")?;
+///
+/// assert_eq!(snapshot.get(b"user:101")?.map(|found| found.value).as_deref(), Some(&b"Venom"[..]));
+/// assert_eq!(db.get(b"user:101")?, None);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Snapshot {
     pin: Arc<Pin>,
 }
@@ -107,14 +123,21 @@ impl Snapshot {
         self.pin.ticket.seq
     }
 
-    /// The value of `key` at this snapshot. Hidden if it has expired: by now, or by the time of a snapshot of the past.
+    /// What `key` held at this snapshot; `None` also if it has expired: by now, or by the time of a snapshot of
+    /// the past.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`](super::Error::Corrupt) if the bytes that it is in are damaged, [`Error::Io`](super::Error::Io)
+    /// if they cannot be read. Other keys are not affected.
     pub fn get(&self, key: &[u8]) -> Result<Option<Found>> {
         let version = self.pin.shared.state().get(key, self.seq())?;
         self.pin.ticket.check()?;
         Ok(version.and_then(|version| alive(version.kind, || version.value, self.pin.time())))
     }
 
-    /// The entries of a key range, in key order.
+    /// The entries of a key range, in the order of the keys' bytes; from the other end with
+    /// [`rev`](Iterator::rev). An empty or inverted range has none. Reads nothing before the first entry is asked for.
     ///
     /// ```
     /// # fn main() -> Result<(), chronos::Error> {
@@ -127,6 +150,8 @@ impl Snapshot {
     /// db.delete(b"a")?;
     /// let keys: Vec<_> = snapshot.range("a".."c").map(|entry| entry.map(|e| e.key)).collect::<Result<_, _>>()?;
     /// assert_eq!(keys.len(), 2);
+    /// let last = snapshot.range::<&[u8]>(..).next_back().transpose()?;
+    /// assert_eq!(last.map(|entry| entry.key).as_deref(), Some(&b"c"[..]));
     /// # Ok(())
     /// # }
     /// ```
@@ -141,11 +166,39 @@ impl Snapshot {
             merge: None,
             hidden: Hidden::default(),
             done: false,
+            other_end: None,
         }
+    }
+
+    /// The entries whose keys begin with `prefix`, in key order; all entries if it is empty.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), chronos::Error> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let db = chronos::Options::new().open(dir.path())?;
+    /// for key in ["user:101", "user:102", "visits"] {
+    ///     db.put(key.as_bytes(), b"1")?;
+    /// }
+    /// assert_eq!(db.snapshot().prefix(b"user:").count(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn prefix(&self, prefix: &[u8]) -> Range {
+        let upper = end_of_prefix(prefix).map_or(Bound::Unbounded, Bound::Excluded);
+        self.range((Bound::Included(prefix.to_vec()), upper))
     }
 }
 
-/// Entries of a key range at a snapshot, in key order. Holds no lock between entries.
+/// The smallest key above all that begin with `prefix`; `None` if there is none.
+fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+/// Entries of a key range at a snapshot, in key order, from either end or from both: every entry comes once. Holds no lock
+/// between entries. After an error, which is that of [`Snapshot::get`], it has ended.
 pub struct Range {
     pin: Arc<Pin>,
     range: KeyRange,
@@ -155,20 +208,34 @@ pub struct Range {
     merge: Option<(Merge, Covers)>,
     hidden: Hidden,
     done: bool,
+    /// The walk from the other end, made by the first `next_back`.
+    other_end: Option<Box<Range>>,
 }
 
 impl Range {
-    /// The same entries from the last to the first. To be called before the first `next`.
+    /// The same entries from the last to the first: [`rev`](Iterator::rev) for those who learn only at run time which
+    /// way to go.
+    ///
+    /// # Panics
+    ///
+    /// If an entry was asked for before.
     pub fn reversed(mut self) -> Range {
-        assert!(self.merge.is_none(), "a range is reversed before it is walked");
+        assert!(self.merge.is_none() && self.other_end.is_none(), "a range is reversed before it is walked");
         self.direction = Direction::Backward;
         self
     }
 
     /// The same entries once more, from the beginning; nothing has expired in between.
     pub(crate) fn again(&self) -> Range {
-        let hidden = Hidden::default();
-        Range { pin: self.pin.clone(), range: self.range.clone(), merge: None, hidden, done: false, ..*self }
+        Range {
+            pin: self.pin.clone(),
+            range: self.range.clone(),
+            merge: None,
+            hidden: Hidden::default(),
+            done: false,
+            other_end: None,
+            ..*self
+        }
     }
 
     fn step(&mut self) -> Result<Option<Entry>> {
@@ -220,11 +287,9 @@ impl Range {
     }
 }
 
-impl Iterator for Range {
-    type Item = Result<Entry>;
-
-    /// After an error the range has ended.
-    fn next(&mut self) -> Option<Result<Entry>> {
+impl Range {
+    /// The next entry of this walk, whatever the one from the other end has given.
+    fn walk(&mut self) -> Option<Result<Entry>> {
         if self.done {
             return None;
         }
@@ -232,7 +297,54 @@ impl Iterator for Range {
         self.done |= step.is_err();
         step.transpose()
     }
+
+    /// Whether this walk has yet to come to `key`. Its merge stands on the first key that it has not dealt with.
+    fn is_ahead_of(&self, key: &[u8]) -> bool {
+        match (&self.merge, self.direction) {
+            _ if self.done => false,
+            (None, _) => true,
+            (Some((merge, _)), Direction::Forward) => key >= merge.key(),
+            (Some((merge, _)), Direction::Backward) => key <= merge.key(),
+        }
+    }
 }
+
+impl Iterator for Range {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Result<Entry>> {
+        let entry = self.walk()?;
+        match (&self.other_end, &entry) {
+            (Some(other), Ok(entry)) if !other.is_ahead_of(&entry.key) => {
+                self.done = true;
+                None
+            }
+            _ => Some(entry),
+        }
+    }
+}
+
+impl DoubleEndedIterator for Range {
+    /// The walk from this end is one of its own, at the same snapshot; the two end where they meet.
+    fn next_back(&mut self) -> Option<Result<Entry>> {
+        let mut other = self
+            .other_end
+            .take()
+            .unwrap_or_else(|| Box::new(Range { direction: self.direction.opposite(), ..self.again() }));
+        let entry = other.walk();
+        let entry = match entry {
+            Some(Ok(entry)) if !self.is_ahead_of(&entry.key) => {
+                other.done = true;
+                None
+            }
+            entry => entry,
+        };
+        self.other_end = Some(other);
+        entry
+    }
+}
+
+impl std::iter::FusedIterator for Range {}
 
 impl Shared {
     /// All versions of a key range at or below `as_of` (and from tables possibly newer ones), merged, and the range

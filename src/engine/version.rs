@@ -7,7 +7,7 @@
 //! said here of versions and of tables that meet holds for range tombstones too, and what a search finds first, be it a
 //! value or a tombstone of either kind, is the newest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -178,6 +178,14 @@ impl std::fmt::Debug for TableHandle {
     }
 }
 
+fn invalid(what: String) -> Error {
+    Error::Corrupt { file: "manifest".to_owned(), what, offset: 0 }
+}
+
+fn not_there(number: FileNumber) -> Error {
+    invalid(format!("table {} leaves a level it is not in", number.0))
+}
+
 /// See the module's text.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Version {
@@ -188,14 +196,20 @@ impl Version {
     /// The version after `edit`; tables that stay keep their handles.
     pub(crate) fn edited(&self, edit: &[Change], source: &Arc<TableSource>) -> Result<Version> {
         let mut next = self.clone();
-        let invalid = |what: String| Error::Corrupt { file: "manifest".to_owned(), what, offset: 0 };
+        // A table that moves is dropped and added by one edit.
+        let dropped = |change: &Change| match change {
+            Change::DropTable { number, .. } => Some(*number),
+            _ => None,
+        };
+        let dropped: BTreeSet<FileNumber> = edit.iter().filter_map(dropped).collect();
         for change in edit {
             match change {
                 Change::AddTable { level, table } => {
                     let tables = next.levels.get_mut(usize::from(*level));
                     let tables = tables.ok_or_else(|| invalid(format!("a table in level {level}")))?;
-                    let moved = self.tables().find(|(_, other)| other.meta.number == table.number);
-                    let handle = match moved {
+                    let moves = dropped.contains(&table.number);
+                    let moved = moves.then(|| self.tables().find(|(_, other)| other.meta.number == table.number));
+                    let handle = match moved.flatten() {
                         Some((_, handle)) => handle.clone(),
                         None => Arc::new(TableHandle::new(table.clone(), source)),
                     };
@@ -207,8 +221,7 @@ impl Version {
                         let at = tables.iter().position(|table| table.meta.number == *number)?;
                         Some((tables, at))
                     });
-                    let (tables, at) =
-                        place.ok_or_else(|| invalid(format!("table {} leaves a level it is not in", number.0)))?;
+                    let (tables, at) = place.ok_or_else(|| not_there(*number))?;
                     tables.remove(at);
                 }
                 _ => {}
@@ -333,10 +346,19 @@ pub(crate) struct Replayed {
 impl Replayed {
     pub(crate) fn new(edits: &[Vec<Change>], source: &Arc<TableSource>) -> Result<Replayed> {
         let mut all = Replayed::default();
+        // One version in the end: one for each edit would take time in proportion to the edits times the tables.
+        let mut tables: BTreeMap<(u8, FileNumber), &TableMeta> = BTreeMap::new();
         for edit in edits {
-            all.version = all.version.edited(edit, source)?;
             for change in edit {
                 match change {
+                    Change::AddTable { level, table } => {
+                        if tables.insert((*level, table.number), table).is_some() {
+                            return Err(invalid(format!("table {} comes twice", table.number.0)));
+                        }
+                    }
+                    Change::DropTable { level, number } => {
+                        tables.remove(&(*level, *number)).ok_or_else(|| not_there(*number))?;
+                    }
                     Change::NextFile(number) => all.next_file = all.next_file.max(number.0),
                     Change::Flushed(seq) => all.flushed = all.flushed.max(*seq),
                     Change::LastSeq(seq) => all.last_seq = all.last_seq.max(*seq),
@@ -353,10 +375,11 @@ impl Replayed {
                         all.committed.extend(moments.iter().map(|&(seq, time)| Moment { seq, time }));
                     }
                     Change::Oldest(seq, time) => all.oldest = Some(Moment { seq: *seq, time: *time }),
-                    Change::AddTable { .. } | Change::DropTable { .. } => {}
                 }
             }
         }
+        let add = |((level, _), table): (_, &TableMeta)| Change::AddTable { level, table: table.clone() };
+        all.version = Version::default().edited(&tables.into_iter().map(add).collect::<Vec<_>>(), source)?;
         Ok(all)
     }
 }
