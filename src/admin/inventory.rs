@@ -98,7 +98,7 @@ impl Inventory {
         // What no single record shows: tables that overlap, or that leave a level they are not in.
         if self.manifest_problems.is_empty() {
             let edits: Vec<Edit> = pieces.into_iter().filter_map(only_edit).collect();
-            let source = TableSource { fs: fs.clone(), cache: Arc::new(BlockCache::with_capacity(0)) };
+            let source = TableSource::new(fs.clone(), Arc::new(BlockCache::with_capacity(0)));
             self.manifest_problems.extend(Replayed::new(&edits, &Arc::new(source)).err());
         }
     }

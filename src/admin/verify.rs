@@ -229,7 +229,7 @@ fn leftovers(inventory: &Inventory, report: &mut Report<'_>) -> std::io::Result<
 
 /// What a start would say: it sees what no file shows by itself, such as numbers missing between two segments.
 fn would_start(directory: &Directory, report: &mut Report<'_>) -> std::io::Result<()> {
-    let source = TableSource { fs: directory.fs.clone(), cache: Arc::new(BlockCache::with_capacity(0)) };
+    let source = TableSource::new(directory.fs.clone(), Arc::new(BlockCache::with_capacity(0)));
     match survey(&directory.fs, &Options::new(), &Arc::new(source)) {
         Ok(_) => Ok(()),
         Err(error) => {

@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn delay_of(strategy: Strategy, edit: &[Change]) -> Duration {
-        let source = TableSource { fs: Arc::new(SimFs::new()), cache: Arc::new(BlockCache::with_capacity(0)) };
+        let source = TableSource::new(Arc::new(SimFs::new()), Arc::new(BlockCache::with_capacity(0)));
         let version = Version::default().edited(edit, &Arc::new(source)).unwrap();
         delay(behind(&version, &Options::new().level_bytes(1_000).compaction(strategy)))
     }

@@ -11,6 +11,10 @@ use super::output::{Keep, TableOutput};
 use super::shared::{Job, Shared, State};
 use super::{Error, Result};
 use crate::storage::manifest::Change;
+use crate::storage::{Charge, Use};
+
+/// What bringing a memtable's keys into order takes for each.
+const SORT_BYTES: usize = 24;
 
 /// Memtables that may wait to be flushed before writers wait for one of them.
 pub(crate) const MAX_SEALED: usize = 3;
@@ -27,7 +31,9 @@ impl Shared {
         let now = self.options.clock.now();
         let mut keep = Keep::new(&self.retention, now);
         // The whole memtable goes into one table: the tables of level 0 are told apart by their positions.
-        let mut output = TableOutput::new(self, u64::MAX, Some(now));
+        let mut output = TableOutput::new(self, 0, u64::MAX, Some(now));
+        let mut sorting = Charge::new(&self.cache, Use::Jobs);
+        sorting.set((oldest.memtable.len() * SORT_BYTES) as u64);
         let mut last_key: Vec<u8> = Vec::new();
         oldest.memtable.for_each(|key, seq, kind, value| {
             if *key != *last_key {

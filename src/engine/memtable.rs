@@ -34,6 +34,10 @@ use crate::storage::{Kind, Version};
 /// what the table grows by.
 const SLOT_BYTES: usize = 24;
 
+/// What a key costs in the order of keys, besides its bytes: the place in a tree that is between half full and full,
+/// reference counts, the allocator's own.
+const ORDER_BYTES: usize = 64;
+
 /// What a list of older versions costs besides their records.
 const CHAIN_BYTES: usize = size_of::<VecDeque<At>>() + 4 * size_of::<At>();
 
@@ -60,6 +64,8 @@ struct Map {
     /// may keep many, and neither adding nor dropping one may then cost more than one.
     chains: Vec<VecDeque<At>>,
     order: Option<BTreeSet<Key>>,
+    /// What `order` takes.
+    order_bytes: usize,
 }
 
 /// An entry of a scan: a key and one of its versions.
@@ -171,7 +177,7 @@ impl Memtable {
     pub(crate) fn take_back(&self, after: SeqNo) {
         let mut map = self.map.write();
         *self.sorted.lock() = None;
-        let Map { slots, records, chains, order } = &mut *map;
+        let Map { slots, records, chains, order, order_bytes } = &mut *map;
         slots.retain(|slot| {
             while records.seq(slot.newest) > after {
                 let chain = records.chain(slot.newest);
@@ -182,7 +188,9 @@ impl Memtable {
                     }
                     None => {
                         if let Some(order) = order {
-                            order.remove(records.key(slot.newest));
+                            let key = records.key(slot.newest);
+                            order.remove(key);
+                            *order_bytes -= ORDER_BYTES + key.len();
                         }
                         records.remove(slot.newest);
                         return false;
@@ -196,8 +204,13 @@ impl Memtable {
     /// Keeps the order of keys from now on.
     pub(crate) fn keep_order(&self) {
         let mut map = self.map.write();
-        let Map { slots, records, order, .. } = &mut *map;
-        order.get_or_insert_with(|| slots.iter().map(|slot| Key::from(records.key(slot.newest))).collect());
+        let Map { slots, records, order, order_bytes, .. } = &mut *map;
+        if order.is_none() {
+            let keys: BTreeSet<Key> = slots.iter().map(|slot| Key::from(records.key(slot.newest))).collect();
+            *order_bytes = keys.iter().map(|key| ORDER_BYTES + key.len()).sum();
+            *order = Some(keys);
+        }
+        self.bytes.store(map.bytes(), Ordering::Relaxed);
     }
 
     pub(crate) fn keeps_order(&self) -> bool {
@@ -295,7 +308,8 @@ impl Memtable {
 
 impl Map {
     fn bytes(&self) -> usize {
-        self.records.bytes() + self.slots.len() * SLOT_BYTES + self.chains.len() * CHAIN_BYTES
+        let tables = self.slots.len() * SLOT_BYTES + self.chains.len() * CHAIN_BYTES;
+        self.records.bytes() + tables + self.order_bytes
     }
 
     /// The newest version of `key`.
@@ -324,13 +338,14 @@ impl Map {
 
     /// Makes a record that was just added the newest version of its key.
     fn insert(&mut self, hash: u32, key: &[u8], newest: At, floor: SeqNo) {
-        let Map { slots, records, chains, order } = self;
+        let Map { slots, records, chains, order, order_bytes } = self;
         let is_key = |slot: &Slot| slot.hash == hash && records.key(slot.newest) == key;
         match slots.entry(spread(hash), is_key, |slot| spread(slot.hash)) {
             Entry::Vacant(vacant) => {
                 vacant.insert(Slot { hash, newest });
                 if let Some(order) = order {
                     order.insert(Key::from(key));
+                    *order_bytes += ORDER_BYTES + key.len();
                 }
             }
             Entry::Occupied(mut occupied) => {

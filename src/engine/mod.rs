@@ -21,6 +21,7 @@ pub(crate) mod memtable;
 pub(crate) mod merge;
 mod options;
 pub(crate) mod output;
+mod reads;
 mod records;
 pub(crate) mod recovery;
 mod retention;
@@ -35,6 +36,7 @@ pub(crate) mod version;
 
 pub use crate::codec::SeqNo;
 pub(crate) use crate::fs::UNFINISHED;
+pub use crate::storage::sstable::Reads;
 pub use batch::WriteBatch;
 pub(crate) use commit::Waiter;
 pub use compaction::Strategy;
@@ -42,7 +44,7 @@ pub use db::Db;
 pub use error::{Error, Result};
 pub use options::{Clock, Compression, Durability, Entropy, Options};
 pub use snapshot::{Entry, Found, Range, Snapshot};
-pub use stats::{LevelStats, Stats, Waits};
+pub use stats::{LevelStats, MemoryStats, Stats, Waits};
 pub(crate) use transact::{Outcome, Read};
 
 /// Keys are 1 byte to 64 KiB: they are kept in indexes, and a longer one is a value in the wrong place.

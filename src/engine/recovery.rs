@@ -142,7 +142,7 @@ pub(crate) fn survey(fs: &Arc<dyn Fs>, options: &Options, source: &Arc<TableSour
 pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
     let started = std::time::Instant::now();
     let cache = Arc::new(BlockCache::with_capacity(options.cache_bytes as u64));
-    let source = Arc::new(TableSource { fs: fs.clone(), cache: cache.clone() });
+    let source = Arc::new(TableSource::new(fs.clone(), cache.clone()));
     let Survey { files, current, replayed, named, replay, next_file } = survey(&fs, &options, &source)?;
     for segment in &replay.believed {
         sync_file(&*fs, &FileName::Wal(*segment).to_string())?;

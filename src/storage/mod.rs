@@ -5,6 +5,7 @@ mod cache;
 mod current;
 mod entry;
 mod error;
+mod file_pool;
 #[cfg(test)]
 pub(crate) mod golden;
 pub(crate) mod log;
@@ -16,9 +17,10 @@ mod testing;
 pub(crate) mod text;
 pub(crate) mod wal;
 
-pub(crate) use cache::BlockCache;
+pub(crate) use cache::{BlockCache, Charge, Use};
 pub(crate) use entry::{Kind, TableId, Version};
 pub(crate) use error::{Error, Result};
+pub(crate) use file_pool::FilePool;
 
 pub(crate) use crate::codec::SeqNo;
 

@@ -68,7 +68,7 @@ impl Shared {
         // Within level 0 one table comes of several, and below it, unseen, lie older ones.
         let within_flushed = task.target == 0;
         let cut_at = if within_flushed { u64::MAX } else { self.options.table_bytes };
-        let mut output = TableOutput::new(self, cut_at, written);
+        let mut output = TableOutput::new(self, task.target, cut_at, written);
         let mut key: Vec<u8> = Vec::new();
         while merge.advance()? {
             if *merge.key() != *key {

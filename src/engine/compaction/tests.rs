@@ -115,7 +115,7 @@ fn tree(levels: &[&str]) -> Version {
             edit.push(Change::AddTable { level: level.parse().unwrap(), table: table(number, sound) });
         }
     }
-    let source = TableSource { fs: Arc::new(SimFs::new()), cache: Arc::new(BlockCache::with_capacity(0)) };
+    let source = TableSource::new(Arc::new(SimFs::new()), Arc::new(BlockCache::with_capacity(0)));
     let version = Version::default().edited(&edit, &Arc::new(source)).unwrap();
     for (_, table) in version.tables().filter(|(_, table)| damaged.contains(&table.meta.number)) {
         table.note(&Error::Corrupt { file: "a table".to_owned(), what: "damage".to_owned(), offset: 0 });

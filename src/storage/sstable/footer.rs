@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! header := magic: "CSST" | version: u32 | table: u64                                       // little-endian
-//! footer := filter: handle | index: handle | properties: handle | table: u64 | version: u32
+//! footer := partitions: u64 | top: handle | properties: handle | table: u64 | version: u32
 //!           | crc: u32 | magic: "CSST"                                                      // crc covers all before it
 //! handle := offset: u64 | length: u32                                                       // of a stored block
 //! ```
+//!
+//! `partitions` is where the data blocks end and the partitions start; these end where the top starts.
 //!
 //! The header needs no checksum: the reader knows every byte of it beforehand.
 
@@ -23,7 +25,7 @@ pub(super) const FORMAT_VERSION: u32 = 1;
 pub(super) const HEADER_BYTES: usize = MAGIC.len() + size_of::<u32>() + size_of::<u64>();
 
 const HANDLE_BYTES: usize = size_of::<u64>() + size_of::<u32>();
-const COVERED_BYTES: usize = 3 * HANDLE_BYTES + size_of::<u64>() + size_of::<u32>();
+const COVERED_BYTES: usize = size_of::<u64>() + 2 * HANDLE_BYTES + size_of::<u64>() + size_of::<u32>();
 pub(super) const FOOTER_BYTES: usize = COVERED_BYTES + size_of::<u32>() + MAGIC.len();
 
 pub(super) fn header(TableId(table): TableId) -> [u8; HEADER_BYTES] {
@@ -51,15 +53,17 @@ pub(super) fn table_of(header: &[u8; HEADER_BYTES]) -> Result<TableId, Malformed
 /// Where the parts behind the data blocks are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Footer {
-    pub(super) filter: Handle,
-    pub(super) index: Handle,
+    /// Where the data blocks end.
+    pub(super) partitions: u64,
+    pub(super) top: Handle,
     pub(super) properties: Handle,
 }
 
 impl Footer {
     pub(super) fn encode(&self, TableId(table): TableId) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FOOTER_BYTES);
-        for handle in [self.filter, self.index, self.properties] {
+        bytes.extend_from_slice(&self.partitions.to_le_bytes());
+        for handle in [self.top, self.properties] {
             bytes.extend_from_slice(&handle.offset.to_le_bytes());
             bytes.extend_from_slice(&handle.length.to_le_bytes());
         }
@@ -77,9 +81,9 @@ impl Footer {
             return Err(Malformed("file does not end like a table: it was cut short or is no table"));
         }
         let mut cursor = Cursor::new(bytes);
+        let partitions = cursor.u64().ok_or(MALFORMED)?;
         let mut handle = || Some(Handle { offset: cursor.u64()?, length: cursor.u32()? });
-        let filter = handle().ok_or(MALFORMED)?;
-        let index = handle().ok_or(MALFORMED)?;
+        let top = handle().ok_or(MALFORMED)?;
         let properties = handle().ok_or(MALFORMED)?;
         let id = cursor.u64().map(TableId).ok_or(MALFORMED)?;
         let version = cursor.u32().ok_or(MALFORMED)?;
@@ -92,13 +96,13 @@ impl Footer {
         if id != table {
             return Err(Malformed("file belongs to another table"));
         }
-        let tiled = filter.offset >= HEADER_BYTES as u64
-            && filter.end() == index.offset
-            && index.end() == properties.offset
+        let tiled = partitions >= HEADER_BYTES as u64
+            && partitions <= top.offset
+            && top.end() == properties.offset
             && properties.end() == offset;
         if !tiled {
             return Err(Malformed("parts of the table do not meet"));
         }
-        Ok(Footer { filter, index, properties })
+        Ok(Footer { partitions, top, properties })
     }
 }

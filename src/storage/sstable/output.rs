@@ -43,17 +43,16 @@ impl Output {
         self.written + self.pending.len() as u64
     }
 
+    /// What it takes in memory.
+    pub(super) fn memory(&self) -> usize {
+        self.pending.capacity() + self.compressor.memory()
+    }
+
     /// Appends `content` as a stored block.
     pub(super) fn block(&mut self, content: &[u8], compression: Compression) -> Result<Handle> {
         let offset = self.position();
-        let packed = match compression {
-            Compression::None => None,
-            Compression::Lz4 => self.compressor.compress(content),
-        };
-        let (bytes, compression) = match packed {
-            Some(packed) => (packed, Compression::Lz4),
-            None => (content, Compression::None),
-        };
+        let packed = self.compressor.compress(content, compression);
+        let (bytes, compression) = packed.unwrap_or((content, Compression::None));
         let length = u32::try_from(bytes.len() + TRAILER_BYTES).expect("the writer keeps blocks below 4 GiB");
         let trailer = frame::trailer(self.table, offset, bytes, compression);
         if bytes.len() < CHUNK_BYTES {
