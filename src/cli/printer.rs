@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 
-use crate::protocol::{Dialect, Reply, encode};
+use crate::protocol::{Dialect, Reply, Row, encode};
 
 use super::failure::Failure;
 use super::options::Format;
@@ -112,12 +112,12 @@ fn raw(reply: &Reply, out: &mut Vec<u8>) {
                 raw(value, out);
             }
         }
-        Reply::Pairs(pairs) => {
-            for (key, value) in pairs {
+        // Only a server makes one.
+        Reply::Stream(_) => {}
+        Reply::Rows(rows) => {
+            for word in rows.iter().flat_map(Row::words) {
                 next(out);
-                out.extend_from_slice(key);
-                next(out);
-                out.extend_from_slice(value);
+                out.extend_from_slice(word);
             }
         }
     }
@@ -143,8 +143,8 @@ mod tests {
         assert_eq!(raw_text(&Reply::Int(-4)), "-4");
         assert_eq!(raw_text(&Reply::Deleted { count: 2, named: 2 }), "2");
         assert_eq!(raw_text(&Reply::Array(vec![bulk("a"), Reply::Nil, bulk("b c")])), "a\n\nb c");
-        let pair = (Slice::copy_from(b"k k"), Slice::copy_from(b"v"));
-        assert_eq!(raw_text(&Reply::Pairs(vec![pair])), "k k\nv");
+        let row = Row::Pair(Slice::copy_from(b"k k"), Slice::copy_from(b"v"));
+        assert_eq!(raw_text(&Reply::Rows(vec![row])), "k k\nv");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What the client follows of its connection's state: the selected database, and the queue of an open transaction.
 
 use crate::codec::Slice;
-use crate::protocol::Reply;
 use crate::protocol::reply_reader::Value;
+use crate::protocol::{Reply, Row};
 
 use super::asked::{Asked, Shape, Verb};
 
@@ -64,7 +64,7 @@ pub(crate) fn reply(value: Value, shape: Shape) -> Reply {
     let all = |items: Vec<Value>| items.into_iter().map(|item| reply(item, Shape::Plain)).collect();
     match (value, shape) {
         (Value::Int(count), Shape::Deleted { named }) => Reply::Deleted { count: count.unsigned_abs(), named },
-        (Value::Array(items), Shape::Pairs) if are_pairs(&items) => Reply::Pairs(pairs(items)),
+        (Value::Array(items), Shape::Pairs) if are_pairs(&items) => Reply::Rows(pairs(items)),
         (Value::Simple(text), _) => Reply::Status(lossy(&text).into()),
         (Value::Error(text), _) => Reply::error(lossy(&text)),
         (Value::Int(n), _) => Reply::Int(n),
@@ -86,12 +86,12 @@ fn are_pairs(items: &[Value]) -> bool {
     items.len().is_multiple_of(2) && items.iter().all(|item| matches!(item, Value::Bulk(_)))
 }
 
-fn pairs(items: Vec<Value>) -> Vec<(Slice, Slice)> {
+fn pairs(items: Vec<Value>) -> Vec<Row> {
     let mut bytes = items.into_iter().filter_map(|item| match item {
         Value::Bulk(bytes) => Some(Slice::from(bytes)),
         _ => None,
     });
-    std::iter::from_fn(|| Some((bytes.next()?, bytes.next()?))).collect()
+    std::iter::from_fn(|| Some(Row::Pair(bytes.next()?, bytes.next()?))).collect()
 }
 
 fn lossy(bytes: &[u8]) -> String {
@@ -120,7 +120,7 @@ mod tests {
         let one = session.understand(&asked("DEL a"), Value::Int(1));
         assert_eq!(one, Reply::Deleted { count: 1, named: 1 });
         let range = session.understand(&asked("RANGE a b"), Value::Array(vec![bulk("k"), bulk("v")]));
-        assert_eq!(range, Reply::Pairs(vec![(Slice::copy_from(b"k"), Slice::copy_from(b"v"))]));
+        assert_eq!(range, Reply::Rows(vec![Row::Pair(Slice::copy_from(b"k"), Slice::copy_from(b"v"))]));
         let refused = session.understand(&asked("RANGE a b"), Value::Error(b"ERR no".to_vec()));
         assert_eq!(refused, Reply::error("ERR no"));
     }

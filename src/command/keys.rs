@@ -2,11 +2,12 @@
 
 use super::Context;
 use super::argument::{canonical_integer, integer, is};
+use super::list::list;
 use super::refusal::Refusal;
 use super::spec::Flag::{Fast, Readonly, Write};
 use super::spec::{Answer, Group, Keys, Spec};
-use crate::keyspace::{Kind, ScanOptions};
-use crate::protocol::{Reply, Request};
+use crate::keyspace::{Kind, ScanOptions, glob};
+use crate::protocol::{Reply, Request, Row};
 
 pub(super) const COMMANDS: &[Spec] = &[
     Spec {
@@ -181,8 +182,14 @@ fn type_of(context: &mut Context<'_>, request: &Request<'_>) -> Answer {
 }
 
 fn keys(context: &mut Context<'_>, request: &Request<'_>) -> Answer {
-    let keys = context.database().keys(request.arg(1))?;
-    Ok(Reply::Array(context.settle(keys).into_iter().map(Reply::Bulk).collect()))
+    let pattern = request.arg(1).to_vec();
+    let entries = context.database().around(&pattern);
+    list(context, entries, 1, move |entries| {
+        let pattern = pattern.clone();
+        let keys = entries.map(|entry| entry.map(|(key, _)| key));
+        let matching = keys.filter(move |key| key.as_ref().map_or(true, |key| glob::matches(&pattern, key)));
+        Box::new(matching.map(|key| key.map(Row::One)))
+    })
 }
 
 fn scan(context: &mut Context<'_>, request: &Request<'_>) -> Answer {

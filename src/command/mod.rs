@@ -20,6 +20,7 @@ mod help;
 mod info;
 mod introspection;
 mod keys;
+mod list;
 mod ranges;
 mod refusal;
 mod server;

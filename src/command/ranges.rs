@@ -2,11 +2,13 @@
 
 use super::Context;
 use super::argument::{integer, is};
+use super::list::list;
 use super::refusal::Refusal;
 use super::spec::Flag::{Readonly, Write};
 use super::spec::{Answer, Group, Spec};
-use crate::keyspace::{Database, KeyRange, Order};
-use crate::protocol::{Reply, Request};
+use crate::codec::Slice;
+use crate::keyspace::{Database, KeyRange, Order, Value};
+use crate::protocol::{Reply, Request, Row};
 
 pub(super) const COMMANDS: &[Spec] = &[
     Spec {
@@ -96,16 +98,14 @@ fn walk(context: &mut Context<'_>, request: &Request<'_>, range: &KeyRange, mut 
         at += 1;
     }
     let entries = context.database().entries(range, order);
-    context.depends_on(entries.seq);
-    let entries = entries.take(limit);
-    Ok(match show {
-        Show::Both => {
-            Reply::Pairs(entries.map(|entry| entry.map(|(key, value)| (key, value.data))).collect::<Result<_, _>>()?)
-        }
-        Show::Keys => Reply::Array(entries.map(|entry| Ok(Reply::Bulk(entry?.0))).collect::<Result<_, Refusal>>()?),
-        Show::Values => {
-            Reply::Array(entries.map(|entry| Ok(Reply::Bulk(entry?.1.data))).collect::<Result<_, Refusal>>()?)
-        }
+    let words = if show == Show::Both { 2 } else { 1 };
+    list(context, entries, words, move |entries| {
+        let row = move |(key, value): (Slice, Value)| match show {
+            Show::Both => Row::Pair(key, value.data),
+            Show::Keys => Row::One(key),
+            Show::Values => Row::One(value.data),
+        };
+        Box::new(entries.take(limit).map(move |entry| entry.map(row)))
     })
 }
 

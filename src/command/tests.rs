@@ -11,7 +11,7 @@ use super::{Context, Ending, Environment, Session, dispatch, refusal, syntax, ta
 use crate::engine::{self, SeqNo};
 use crate::keyspace::testing::Fixture;
 use crate::protocol::request::Span;
-use crate::protocol::{Dialect, Reply, Request};
+use crate::protocol::{Dialect, Reply, Request, Row};
 
 /// One connection to a keyspace of its own, whose clock the test sets.
 struct Client {
@@ -117,8 +117,9 @@ fn show(reply: &Reply) -> String {
         Reply::Nil => "nil".to_owned(),
         Reply::Array(replies) | Reply::Set(replies) => list(replies.iter().map(show).collect()),
         Reply::Map(fields) => list(fields.iter().flat_map(|field| [show(&field.0), show(&field.1)]).collect()),
-        Reply::Pairs(pairs) => list(pairs.iter().flat_map(|pair| [quoted(&pair.0), quoted(&pair.1)]).collect()),
+        Reply::Rows(rows) => list(rows.iter().flat_map(Row::words).map(|word| quoted(word)).collect()),
         Reply::Deleted { count, .. } => format!(":{count}"),
+        Reply::Stream(rows) => format!("{rows:?}"),
     }
 }
 

@@ -129,6 +129,11 @@ impl Range {
         self
     }
 
+    /// The same entries once more, from the beginning; nothing has expired in between.
+    pub(crate) fn again(&self) -> Range {
+        Range { pin: self.pin.clone(), range: self.range.clone(), merge: None, done: false, ..*self }
+    }
+
     /// With entries that have expired but are still there.
     pub(crate) fn with_expired(mut self) -> Range {
         self.now = 0;

@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 
 pub(crate) use database::{Condition, Database, Lifetime, SetOptions};
 pub(crate) use error::{Error, Result};
-pub(crate) use range::{KeyRange, Order};
+pub(crate) use range::{Entries, KeyRange, Order};
 pub(crate) use scan::ScanOptions;
 pub(crate) use value::{Kind, MAX_STRING_BYTES, Value};
 

@@ -39,6 +39,13 @@ pub(crate) struct Entries {
     entries: Option<engine::Range>,
 }
 
+impl Entries {
+    /// The same entries once more, from the beginning.
+    pub(crate) fn again(&self) -> Entries {
+        Entries { seq: self.seq, entries: self.entries.as_ref().map(engine::Range::again) }
+    }
+}
+
 impl Iterator for Entries {
     type Item = Result<(Slice, Value)>;
 
@@ -99,17 +106,9 @@ impl Database<'_> {
         Ok(Outcome { value: count, seq: entries.seq })
     }
 
-    /// Every key that matches the glob `pattern`.
-    pub(crate) fn keys(&self, pattern: &[u8]) -> Result<Outcome<Vec<Slice>>> {
-        let mut keys = Vec::new();
-        let mut entries = self.entries(&self.prefixed(glob::literal_prefix(pattern)), Order::Forward);
-        for entry in &mut entries {
-            let (key, _) = entry?;
-            if glob::matches(pattern, &key) {
-                keys.push(key);
-            }
-        }
-        Ok(Outcome { value: keys, seq: entries.seq })
+    /// The entries among which all keys are that match the glob `pattern`.
+    pub(crate) fn around(&self, pattern: &[u8]) -> Entries {
+        self.entries(&self.prefixed(glob::literal_prefix(pattern)), Order::Forward)
     }
 
     /// Removes every key in `range`, atomically. Index entries stay until the sweep finds them outdated.

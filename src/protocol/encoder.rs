@@ -12,6 +12,10 @@
 use super::number::{push_double, push_i64, push_u64};
 use super::quote::{is_unprintable, needs_quotes, quote, word_needs_quotes};
 use super::reply::{Dialect, Reply};
+use super::rows::Row;
+
+/// In the place of a list that is made row by row where a whole reply is needed.
+const TOO_LONG: &str = "ERR the list is too long to be part of another reply; give it a LIMIT";
 
 /// Appends `reply` to `out`.
 pub(crate) fn encode(reply: &Reply, dialect: Dialect, out: &mut Vec<u8>) {
@@ -19,6 +23,28 @@ pub(crate) fn encode(reply: &Reply, dialect: Dialect, out: &mut Vec<u8>) {
         Dialect::Text => text(reply, out),
         Dialect::Resp2 => resp(reply, Resp::Two, out),
         Dialect::Resp3 => resp(reply, Resp::Three, out),
+    }
+}
+
+/// Appends what begins a list of so many words.
+pub(super) fn encode_header(words: usize, dialect: Dialect, out: &mut Vec<u8>) {
+    if dialect != Dialect::Text {
+        header(b'*', words as u64, out);
+    }
+}
+
+/// Appends a row of a list.
+pub(super) fn encode_row(row: &Row, dialect: Dialect, out: &mut Vec<u8>) {
+    match dialect {
+        Dialect::Text => text_row(row, out),
+        _ => row.words().for_each(|word| bulk(word, out)),
+    }
+}
+
+/// Appends what ends a list of so many rows.
+pub(super) fn encode_entries(rows: usize, dialect: Dialect, out: &mut Vec<u8>) {
+    if dialect == Dialect::Text {
+        entries(rows, out);
     }
 }
 
@@ -65,13 +91,11 @@ fn resp(reply: &Reply, version: Resp, out: &mut Vec<u8>) {
                 resp(value, version, out);
             }
         }
-        (Reply::Pairs(pairs), _) => {
-            header(b'*', 2 * pairs.len() as u64, out);
-            for (key, value) in pairs {
-                bulk(key, out);
-                bulk(value, out);
-            }
+        (Reply::Rows(rows), _) => {
+            header(b'*', rows.iter().flat_map(Row::words).count() as u64, out);
+            rows.iter().flat_map(Row::words).for_each(|word| bulk(word, out));
         }
+        (Reply::Stream(_), _) => simple(b'-', TOO_LONG, out),
         (Reply::Lines(text), Resp::Two) => bulk(text.as_bytes(), out),
         (Reply::Lines(text), Resp::Three) => {
             header(b'=', text.len() as u64 + 4, out);
@@ -146,14 +170,9 @@ fn text(reply: &Reply, out: &mut Vec<u8>) {
             }
             entries(pairs.len(), out);
         }
-        Reply::Pairs(pairs) => {
-            for (key, value) in pairs {
-                push_word(key, out);
-                out.push(b' ');
-                push_value(value, out);
-                out.push(b'\n');
-            }
-            entries(pairs.len(), out);
+        Reply::Rows(rows) => {
+            rows.iter().for_each(|row| text_row(row, out));
+            entries(rows.len(), out);
         }
         Reply::Lines(lines) => {
             for line in lines.lines() {
@@ -170,6 +189,18 @@ fn text(reply: &Reply, out: &mut Vec<u8>) {
             out.push(b'\n');
         }
     }
+}
+
+fn text_row(row: &Row, out: &mut Vec<u8>) {
+    match row {
+        Row::One(word) => push_value(word, out),
+        Row::Pair(key, value) => {
+            push_word(key, out);
+            out.push(b' ');
+            push_value(value, out);
+        }
+    }
+    out.push(b'\n');
 }
 
 fn entries(count: usize, out: &mut Vec<u8>) {
@@ -190,6 +221,10 @@ fn text_line(reply: &Reply, out: &mut Vec<u8>) {
         Reply::Double(value) => push_double(*value, out),
         Reply::Bulk(bytes) => push_value(bytes, out),
         Reply::Text(text) | Reply::Lines(text) => push_value(text.as_bytes(), out),
+        Reply::Stream(_) => {
+            out.extend_from_slice(b"(error) ");
+            out.extend_from_slice(TOO_LONG.as_bytes());
+        }
         Reply::Nil | Reply::Deleted { count: 0, .. } => out.extend_from_slice(b"(nil)"),
         Reply::Deleted { count, named } => {
             out.extend_from_slice(b"OK_DELETED");
@@ -198,7 +233,7 @@ fn text_line(reply: &Reply, out: &mut Vec<u8>) {
                 push_u64(*count, out);
             }
         }
-        Reply::Array(_) | Reply::Set(_) | Reply::Map(_) | Reply::Pairs(_) => {
+        Reply::Array(_) | Reply::Set(_) | Reply::Map(_) | Reply::Rows(_) => {
             let from = out.len();
             text_words(reply, out);
             if out.len() == from {
@@ -230,12 +265,10 @@ fn text_words(list: &Reply, out: &mut Vec<u8>) {
                 text_word(value, out);
             }
         }
-        Reply::Pairs(pairs) => {
-            for (key, value) in pairs {
+        Reply::Rows(rows) => {
+            for word in rows.iter().flat_map(Row::words) {
                 next(out);
-                push_nested_word(key, out);
-                next(out);
-                push_nested_word(value, out);
+                push_nested_word(word, out);
             }
         }
         _ => {}
@@ -262,7 +295,7 @@ fn text_word(reply: &Reply, out: &mut Vec<u8>) {
 }
 
 fn is_list(reply: &Reply) -> bool {
-    matches!(reply, Reply::Array(_) | Reply::Set(_) | Reply::Map(_) | Reply::Pairs(_))
+    matches!(reply, Reply::Array(_) | Reply::Set(_) | Reply::Map(_) | Reply::Rows(_))
 }
 
 fn push_value(value: &[u8], out: &mut Vec<u8>) {
@@ -327,12 +360,12 @@ mod tests {
             ),
             (
                 "pairs",
-                Reply::Pairs(vec![
-                    (slice("user:1"), slice("{\"a\": [1, 2]}")),
-                    (slice("a key"), slice("a value")),
-                    (slice("'k"), slice("")),
-                    (slice("(k"), slice("(v")),
-                    (slice("it's"), slice("tab\there")),
+                Reply::Rows(vec![
+                    Row::Pair(slice("user:1"), slice("{\"a\": [1, 2]}")),
+                    Row::Pair(slice("a key"), slice("a value")),
+                    Row::Pair(slice("'k"), slice("")),
+                    Row::Pair(slice("(k"), slice("(v")),
+                    Row::Pair(slice("it's"), slice("tab\there")),
                 ]),
             ),
             (
@@ -347,7 +380,7 @@ mod tests {
                         Reply::Nil,
                     ]),
                     Reply::Array(vec![]),
-                    Reply::Pairs(vec![(slice("k"), slice("a b")), (slice("[k]"), slice("v"))]),
+                    Reply::Rows(vec![Row::Pair(slice("k"), slice("a b")), Row::Pair(slice("[k]"), slice("v"))]),
                     Reply::Nil,
                 ]),
             ),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::rows::{Row, RowStream};
 use crate::codec::Slice;
 
 /// How a connection is answered.
@@ -13,7 +14,7 @@ pub(crate) enum Dialect {
 }
 
 /// One reply. The encoder turns it into the connection's dialect.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Reply {
     /// `+OK`, `+PONG` / `OK`, `PONG`. One line, no line breaks.
     Status(Cow<'static, str>),
@@ -36,7 +37,9 @@ pub(crate) enum Reply {
     /// RESP3 map, RESP2 flat array / `key value` lines, then `(n entries)`
     Map(Vec<(Reply, Reply)>),
     /// Flat array key value key value / `key value` lines (a key with blanks is quoted), then `(n entries)`
-    Pairs(Vec<(Slice, Slice)>),
+    Rows(Vec<Row>),
+    /// Rows too many to be held: the connection sends them one by one. They cannot be part of another reply.
+    Stream(RowStream),
     /// Several lines of text (with `\r\n` ends): a bulk in RESP2, verbatim in RESP3 / the lines, then `(end)`
     Lines(String),
     /// Deleted keys: `:n` / `(nil)` for none, `OK_DELETED` when one key was named, `OK_DELETED n` when several.

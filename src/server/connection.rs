@@ -20,7 +20,7 @@ use super::replies::Replies;
 use crate::command::{self, Context, Ending, Environment, Session};
 use crate::engine::{Outcome, SeqNo, Waiter};
 use crate::keyspace::Keyspace;
-use crate::protocol::{Decoder, Dialect, Reply, Step};
+use crate::protocol::{Decoder, Dialect, Reply, RowStream, Step};
 
 /// A connection that was quiet for this long gives its memory back.
 const QUIET: Duration = Duration::from_secs(1);
@@ -151,10 +151,16 @@ impl Connection {
                     if self.session.dialect != dialect {
                         self.decoder.switch_to_resp();
                     }
-                    if self.session.ending != Some(Ending::Unanswered) {
-                        self.push(&reply, depends);
-                    }
                     self.input.consume(used);
+                    match reply {
+                        _ if self.session.ending == Some(Ending::Unanswered) => {}
+                        Reply::Stream(rows) => {
+                            if !self.stream(rows, depends) {
+                                break Next::Hangup;
+                            }
+                        }
+                        reply => self.push(&reply, depends),
+                    }
                     if self.session.ending.is_some() {
                         break Next::Finish;
                     }
@@ -222,6 +228,32 @@ impl Connection {
     fn push(&mut self, reply: &Reply, depends: SeqNo) {
         let pending = !self.house.keyspace.db.is_durable(depends);
         self.replies.push(reply, self.session.dialect, pending.then_some(depends));
+    }
+
+    /// Sends a list that depends on a position, row by row. `false`: the client is gone, or cannot be told the rest.
+    fn stream(&mut self, mut rows: RowStream, depends: SeqNo) -> bool {
+        // One wait for all of it: its pieces cannot be taken back one by one.
+        if let Err(error) = self.house.keyspace.db.wait_durable(depends) {
+            self.push(&Reply::error(format!("MISCONF {error}")), SeqNo(0));
+            return true;
+        }
+        let dialect = self.session.dialect;
+        rows.begin(dialect, &mut self.replies.bytes);
+        loop {
+            match rows.next(dialect, &mut self.replies.bytes) {
+                Ok(true) if self.replies.bytes.len() < FLUSH_BYTES => {}
+                Ok(true) => {
+                    if !self.deliver() {
+                        return false;
+                    }
+                }
+                Ok(false) => return true,
+                Err(error) => {
+                    tracing::warn!(id = self.session.id, %error, "closing a client in the middle of a list");
+                    return false;
+                }
+            }
+        }
     }
 
     fn answer(&mut self, reply: &Reply, answer_in: Option<Dialect>) {
