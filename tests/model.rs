@@ -67,6 +67,19 @@ fn check_range(snapshot: &Snapshot, model: &Model, rng: &mut Rng, keys: u64) {
     );
 }
 
+/// What memtables may go beyond their sizes: each by the batch that filled it.
+const OVERSHOOT: u64 = 4 * 10_000;
+
+/// Nothing runs meanwhile: what is accounted for is within the budget, or is nothing that could be let go.
+fn check_memory(db: &Db) {
+    let memory = db.stats().memory;
+    assert!(
+        memory.total() <= memory.budget + OVERSHOOT || memory.blocks + memory.indexes == 0,
+        "more memory than there is: {memory:?}"
+    );
+    assert_eq!((memory.scans, memory.jobs), (0, 0), "charged to nobody: {memory:?}");
+}
+
 fn run_history(seed: u64) {
     let mut rng = Rng::new(seed);
     let stepped = rng.chance(3, 4);
@@ -127,11 +140,17 @@ fn run_history(seed: u64) {
                     snapshots.swap_remove(at);
                 }
             }
-            960..=994 if stepped => drop(db.step().unwrap()),
+            960..=994 if stepped => {
+                db.step().unwrap();
+                check_memory(&db);
+            }
             995 => db.flush().unwrap(),
             996 => db.compact().unwrap(),
             997 => {
                 check(&db, &model, keys);
+                if stepped {
+                    check_memory(&db);
+                }
                 // Without a sync before each answer, the log may not have written the newest yet.
                 if history && stepped {
                     let found = db.range_at::<&[u8]>(NOW, ..).unwrap().map(|entry| entry.unwrap());

@@ -87,11 +87,24 @@ fn clients(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> 
     Ok(())
 }
 
-fn memory(_: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
+fn memory(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
     let resident = resident_bytes();
     field(text, "used_memory", resident);
     field(text, "used_memory_human", format_args!("{:.2}M", resident as f64 / f64::from(1 << 20)));
     field(text, "used_memory_rss", resident);
+    let memory = context.keyspace.db.stats().memory;
+    for (name, bytes) in [
+        ("budget", memory.budget),
+        ("accounted", memory.total()),
+        ("memtables", memory.memtables),
+        ("cached_blocks", memory.blocks),
+        ("cached_indexes", memory.indexes),
+        ("open_tables", memory.tables),
+        ("scans", memory.scans),
+        ("jobs", memory.jobs),
+    ] {
+        field(text, &format!("memory_{name}"), bytes);
+    }
     field(text, "maxmemory", 0);
     field(text, "maxmemory_policy", "noeviction");
     Ok(())
@@ -139,6 +152,19 @@ fn engine(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
             format_args!("tables={},bytes={},entries={},written={}", is.tables, is.bytes, is.entries, is.written_bytes);
         field(text, &format!("level{level}"), about);
     }
+    for (level, is) in stats.levels.iter().enumerate() {
+        let reads = is.reads;
+        let about = format_args!(
+            "asked={},filtered={},false_positives={},cached_blocks={},read_blocks={},read_indexes={}",
+            reads.asked,
+            reads.filtered,
+            reads.false_positives,
+            reads.cached_blocks,
+            reads.read_blocks,
+            reads.read_indexes
+        );
+        field(text, &format!("reads{level}"), about);
+    }
     field(text, "memtable_bytes", stats.memtable_bytes);
     field(text, "sealed_memtables", stats.sealed_memtables);
     field(text, "log_bytes", stats.log_bytes);
@@ -154,6 +180,10 @@ fn engine(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
     field(text, "compaction_read_bytes", stats.compaction_read_bytes);
     field(text, "compaction_written_bytes", stats.compaction_written_bytes);
     field(text, "write_amplification", format_args!("{:.2}", stats.write_amplification()));
+    for level in 0..stats.levels.len() {
+        let about = format_args!("{:.2}", stats.write_amplification_of(level));
+        field(text, &format!("write_amplification{level}"), about);
+    }
     for (name, waits) in [
         ("writes_delayed", stats.delays),
         ("writes_waited_for_flush", stats.flush_waits),

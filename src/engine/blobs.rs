@@ -19,10 +19,10 @@ use super::Result;
 use super::version::{TableHandle, Version, delete};
 use crate::codec::Slice;
 use crate::fs::Fs;
-use crate::storage::Error;
 use crate::storage::blob::{BlobFile, BlobUse, Pointer};
 use crate::storage::manifest::TableMeta;
 use crate::storage::names::{FileName, FileNumber};
+use crate::storage::{Error, FilePool};
 
 /// When this part of a file is garbage, compaction moves the values that it meets out of it, and goes and looks for them.
 /// Less would take less space, but moving two thirds of a file to free a third of it writes twice what it frees; this
@@ -36,6 +36,7 @@ const IDLE_WASTE_PERCENT: u64 = 10;
 pub(crate) struct BlobHandle {
     number: FileNumber,
     fs: Arc<dyn Fs>,
+    files: Arc<FilePool>,
     opened: OnceLock<BlobFile>,
     /// Whether an edit that drops the last table that points into it is durable.
     obsolete: AtomicBool,
@@ -49,7 +50,7 @@ impl BlobHandle {
     pub(crate) fn read(&self, pointer: Pointer) -> Result<Slice> {
         if self.opened.get().is_none() {
             let name = FileName::Blob(self.number).to_string();
-            let file = self.fs.open(&name).map_err(Error::io(&name, "open"))?;
+            let file = self.files.open(&name).map_err(Error::io(&name, "open"))?;
             // Two threads may both do so, one result is kept.
             let _ = self.opened.set(BlobFile::open(file, self.number)?);
         }
@@ -85,7 +86,7 @@ struct Handles {
 
 impl Blobs {
     /// The handles of the files that `uses` names.
-    pub(crate) fn handles(&self, fs: &Arc<dyn Fs>, uses: &[BlobUse]) -> Box<[Arc<BlobHandle>]> {
+    pub(crate) fn handles(&self, fs: &Arc<dyn Fs>, files: &Arc<FilePool>, uses: &[BlobUse]) -> Box<[Arc<BlobHandle>]> {
         if uses.is_empty() {
             return Box::default();
         }
@@ -100,6 +101,7 @@ impl Blobs {
                 let handle = Arc::new(BlobHandle {
                     number: blob.file,
                     fs: fs.clone(),
+                    files: files.clone(),
                     opened: OnceLock::new(),
                     obsolete: AtomicBool::new(false),
                 });

@@ -39,7 +39,8 @@ use crate::storage::wal::{GROUP_PREFIX_LEN, SegmentWriter};
 /// [`MAX_GROUP_BYTES`].
 pub const MAX_BATCH_BYTES: usize = 1 << 30;
 
-/// Writers wait while the group buffer holds more than this: it bounds the memory that a slow disk can cost.
+/// Writers wait while the group buffer holds more than this, or half of a memtable's size if that is less: it bounds the
+/// memory that a slow disk can cost.
 pub(super) const MAX_GROUP_BYTES: usize = 32 << 20;
 
 const _: () = assert!((MAX_BATCH_BYTES + MAX_GROUP_BYTES) < u32::MAX as usize);
@@ -267,11 +268,12 @@ impl Shared {
     }
 
     pub(crate) fn wait_for_room(&self, writer: &mut MutexGuard<'_, Writer>) {
-        if writer.group.len() <= MAX_GROUP_BYTES {
+        let most = self.options.group_bytes();
+        if writer.group.len() <= most {
             return;
         }
         let started = Instant::now();
-        while writer.group.len() > MAX_GROUP_BYTES && writer.check_open().is_ok() {
+        while writer.group.len() > most && writer.check_open().is_ok() {
             if self.options.stepped {
                 MutexGuard::unlocked(writer, || self.sync_some());
             } else {

@@ -18,6 +18,10 @@ use super::shared::{Job, Shared, State};
 use super::{Error, Result, SeqNo};
 use crate::storage::End;
 use crate::storage::manifest::Change;
+use crate::storage::{Charge, Use};
+
+/// What bringing a memtable's keys into order takes for each.
+const SORT_BYTES: usize = 24;
 
 /// Memtables that may wait to be flushed before writers wait for one of them.
 pub(crate) const MAX_SEALED: usize = 3;
@@ -39,7 +43,9 @@ impl Shared {
         // The whole memtable goes into one table: the tables of level 0 are told apart by their positions.
         let ranges = readable(oldest.memtable.ranges(), keep.floor());
         let mut deleted = Cursor::new(&ranges, keep.floor());
-        let mut output = TableOutput::new(self, u64::MAX, Some(now), ranges.clone(), std::iter::empty());
+        let mut output = TableOutput::new(self, 0, u64::MAX, Some(now), ranges.clone(), std::iter::empty());
+        let mut sorting = Charge::new(&self.cache, Use::Jobs);
+        sorting.set((oldest.memtable.len() * SORT_BYTES) as u64);
         let mut last_key: Vec<u8> = Vec::new();
         oldest.memtable.for_each(|key, seq, kind, value| {
             if *key != *last_key {

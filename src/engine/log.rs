@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use super::commit::{Failure, MAX_GROUP_BYTES, REMEMBERED_FAILURES};
+use super::commit::{Failure, REMEMBERED_FAILURES};
 use super::options::Durability;
 use super::shared::Shared;
 use super::{Error, Result, SeqNo};
@@ -93,7 +93,7 @@ impl Shared {
                 return false;
             }
             std::mem::swap(&mut writer.group, &mut io.buffer);
-            if io.buffer.len() > MAX_GROUP_BYTES {
+            if io.buffer.len() > self.options.group_bytes() {
                 self.commit.room.notify_all();
             }
             (writer.group_first, writer.last_seq())

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::SeqNo;
 use super::memtable::Memtable;
+use super::reads::ReadsByLevel;
 use super::shared::State;
 use super::version::{TableHandle, Version};
 use crate::codec::Few;
 use crate::codec::hash::KeyHash;
-use crate::storage::sstable::{self, Probe};
+use crate::storage::sstable::{self, Probe, Reads};
 use crate::storage::{Kind, Version as KeyVersion};
 
 /// What memory says of a key.
@@ -61,16 +62,24 @@ impl Lookup<'_> {
     fn ask_tables(&mut self, version: &Version) {
         let hashes: Few<KeyHash> = self.keys.iter().map(|key| KeyHash::of(key)).collect();
         let [flushed, sorted @ ..] = &version.levels;
+        let mut reads = ReadsByLevel::default();
+        let [reads_of_flushed, reads_of_sorted @ ..] = &mut reads;
         for table in flushed {
-            self.ask(&hashes, |key| table.may_hold(key).then_some(table));
+            self.ask(&hashes, reads_of_flushed, |key| table.may_hold(key).then_some(table));
         }
-        for tables in sorted.iter().filter(|tables| !tables.is_empty()) {
-            self.ask(&hashes, |key| Version::table_for(tables, key));
+        for (tables, reads) in sorted.iter().zip(reads_of_sorted).filter(|(tables, _)| !tables.is_empty()) {
+            self.ask(&hashes, reads, |key| Version::table_for(tables, key));
         }
+        version.count(&reads);
     }
 
     /// Asks for each open key the table that may hold it, if one does.
-    fn ask<'t>(&mut self, hashes: &[KeyHash], table_for: impl Fn(&[u8]) -> Option<&'t Arc<TableHandle>>) {
+    fn ask<'t>(
+        &mut self,
+        hashes: &[KeyHash],
+        reads: &mut Reads,
+        table_for: impl Fn(&[u8]) -> Option<&'t Arc<TableHandle>>,
+    ) {
         let Lookup { keys, as_of, found, open } = self;
         let mut probes = Few::new();
         let mut deleted: Few<(usize, SeqNo)> = Few::new();
@@ -86,7 +95,7 @@ impl Lookup<'_> {
                 None => found[id] = Cached::Unknown,
             }
         }
-        sstable::get_cached(probes, *as_of, |id, version| {
+        sstable::get_cached(probes, *as_of, reads, |id, version| {
             found[id] = version.map_or(Cached::Unknown, Cached::Found);
         });
         for (id, seq) in deleted {

@@ -35,6 +35,10 @@ use crate::storage::{Fragments, Kind, Span, Version};
 /// what the table grows by.
 const SLOT_BYTES: usize = 24;
 
+/// What a key costs in the order of keys, besides its bytes: the place in a tree that is between half full and full,
+/// reference counts, the allocator's own.
+const ORDER_BYTES: usize = 64;
+
 /// What a list of older versions costs besides their records.
 const CHAIN_BYTES: usize = size_of::<VecDeque<At>>() + 4 * size_of::<At>();
 
@@ -62,6 +66,8 @@ struct Map {
     chains: Vec<VecDeque<At>>,
     order: Option<BTreeSet<Key>>,
     ranges: RangeTombstones,
+    /// What `order` takes.
+    order_bytes: usize,
 }
 
 /// An entry of a scan: a key and one of its versions.
@@ -216,7 +222,7 @@ impl Memtable {
     pub(crate) fn take_back(&self, after: SeqNo) {
         let mut map = self.map.write();
         *self.sorted.lock() = None;
-        let Map { slots, records, chains, order, ranges } = &mut *map;
+        let Map { slots, records, chains, order, order_bytes, ranges } = &mut *map;
         ranges.take_back(after);
         slots.retain(|slot| {
             while records.seq(slot.newest) > after {
@@ -228,7 +234,9 @@ impl Memtable {
                     }
                     None => {
                         if let Some(order) = order {
-                            order.remove(records.key(slot.newest));
+                            let key = records.key(slot.newest);
+                            order.remove(key);
+                            *order_bytes -= ORDER_BYTES + key.len();
                         }
                         records.remove(slot.newest);
                         return false;
@@ -242,8 +250,13 @@ impl Memtable {
     /// Keeps the order of keys from now on.
     pub(crate) fn keep_order(&self) {
         let mut map = self.map.write();
-        let Map { slots, records, order, .. } = &mut *map;
-        order.get_or_insert_with(|| slots.iter().map(|slot| Key::from(records.key(slot.newest))).collect());
+        let Map { slots, records, order, order_bytes, .. } = &mut *map;
+        if order.is_none() {
+            let keys: BTreeSet<Key> = slots.iter().map(|slot| Key::from(records.key(slot.newest))).collect();
+            *order_bytes = keys.iter().map(|key| ORDER_BYTES + key.len()).sum();
+            *order = Some(keys);
+        }
+        self.bytes.store(map.bytes(), Ordering::Relaxed);
     }
 
     pub(crate) fn keeps_order(&self) -> bool {
@@ -341,8 +354,8 @@ impl Memtable {
 
 impl Map {
     fn bytes(&self) -> usize {
-        let keys = self.records.bytes() + self.slots.len() * SLOT_BYTES + self.chains.len() * CHAIN_BYTES;
-        keys + self.ranges.bytes()
+        let tables = self.slots.len() * SLOT_BYTES + self.chains.len() * CHAIN_BYTES;
+        self.records.bytes() + tables + self.order_bytes + self.ranges.bytes()
     }
 
     /// The newest version of `key`.
@@ -382,13 +395,14 @@ impl Map {
 
     /// Makes a record that was just added the newest version of its key.
     fn insert(&mut self, hash: u32, key: &[u8], newest: At, floor: SeqNo) {
-        let Map { slots, records, chains, order, .. } = self;
+        let Map { slots, records, chains, order, order_bytes, .. } = self;
         let is_key = |slot: &Slot| slot.hash == hash && records.key(slot.newest) == key;
         match slots.entry(spread(hash), is_key, |slot| spread(slot.hash)) {
             Entry::Vacant(vacant) => {
                 vacant.insert(Slot { hash, newest });
                 if let Some(order) = order {
                     order.insert(Key::from(key));
+                    *order_bytes += ORDER_BYTES + key.len();
                 }
             }
             Entry::Occupied(mut occupied) => {

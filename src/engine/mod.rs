@@ -25,6 +25,7 @@ pub(crate) mod merge;
 mod options;
 pub(crate) mod output;
 pub(crate) mod range_tombstones;
+mod reads;
 mod records;
 pub(crate) mod recovery;
 mod restore;
@@ -42,6 +43,7 @@ pub(crate) mod version;
 
 pub use crate::codec::SeqNo;
 pub(crate) use crate::fs::UNFINISHED;
+pub use crate::storage::sstable::Reads;
 pub use batch::WriteBatch;
 pub(crate) use commit::Waiter;
 pub use compaction::Strategy;
@@ -51,7 +53,7 @@ pub use history::{KeyHistory, PastValue};
 pub use options::{Clock, Compression, Durability, Entropy, Options};
 pub use retention::{HistoryStats, SnapshotStats};
 pub use snapshot::{Entry, Found, Range, Snapshot};
-pub use stats::{LevelStats, Stats, Waits};
+pub use stats::{LevelStats, MemoryStats, Stats, Waits};
 pub(crate) use transact::{Outcome, Read};
 
 /// Keys are 1 byte to 64 KiB: they are kept in indexes, and a longer one is a value in the wrong place.

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::commit::MAX_GROUP_BYTES;
+use super::flush::MAX_SEALED;
 use super::{Db, Error, Result, Strategy};
 use crate::fs::Fs;
 pub use crate::storage::sstable::Compression;
@@ -14,6 +16,9 @@ const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
 
 /// Half of what a memtable's records can be addressed in; a batch may come on top.
 const MAX_MEMTABLE_BYTES: usize = 16 << 30;
+
+/// A group of log records may always take this much before writers wait, however little memory there is.
+const LEAST_GROUP_BYTES: usize = 1 << 20;
 
 const _: () = assert!(MAX_MEMTABLE_BYTES + super::commit::MAX_BATCH_BYTES < super::records::MAX_RECORD_BYTES);
 
@@ -137,8 +142,11 @@ impl Options {
         self
     }
 
-    /// One budget in bytes: half of it is block cache, an eighth is the size at which a memtable is sealed (one is
-    /// written to, and up to three wait to be flushed). At least 8 MiB are used. Sets [`Options::level_bytes`] to what four
+    /// One budget in bytes. An eighth is the size at which a memtable is sealed; one is written to, and up to three wait
+    /// to be flushed. The other half is for reading: blocks and indexes and filters that are cached, open tables, what
+    /// scans read ahead, and what flush and compaction work on; the cache makes room for the others. At least 8 MiB are
+    /// used. [`crate::engine::Stats::memory`] tells what uses how much. Besides it there are the buffers of the log (up
+    /// to two of half a memtable) and what the process itself needs. Sets [`Options::level_bytes`] to what four
     /// memtables hold: as much as is merged down at once.
     pub fn memory(mut self, bytes: usize) -> Options {
         let bytes = bytes.max(8 << 20);
@@ -153,7 +161,7 @@ impl Options {
         self
     }
 
-    /// The size in bytes of the block cache; see [`Options::memory`].
+    /// The size in bytes of the block cache, with all that it makes room for; see [`Options::memory`].
     pub fn cache_bytes(mut self, bytes: usize) -> Options {
         self.cache_bytes = bytes;
         self
@@ -230,7 +238,7 @@ impl Options {
         self
     }
 
-    /// How tables are compressed.
+    /// How blocks of tables are compressed; holds for those that are written from now on.
     pub fn compression(mut self, compression: Compression) -> Options {
         self.compression = compression;
         self
@@ -266,6 +274,16 @@ impl Options {
             }
             _ => Ok(()),
         }
+    }
+
+    /// All that is accounted for stays within this.
+    pub(crate) fn budget(&self) -> u64 {
+        (self.memtable_bytes * (MAX_SEALED + 1) + self.cache_bytes) as u64
+    }
+
+    /// Writers wait while a group of log records is longer than this.
+    pub(crate) fn group_bytes(&self) -> usize {
+        (self.memtable_bytes / 2).clamp(LEAST_GROUP_BYTES, MAX_GROUP_BYTES)
     }
 
     /// The first segment is zeroed while somebody waits for the start, so it is shorter.

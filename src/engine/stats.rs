@@ -7,6 +7,8 @@ use super::compaction::Why;
 use super::retention::{HistoryStats, SnapshotStats};
 use super::shared::Shared;
 use super::version::LEVELS;
+use crate::storage::Use;
+use crate::storage::sstable::Reads;
 
 /// Counters since the database was opened.
 #[derive(Debug, Default)]
@@ -76,6 +78,36 @@ pub struct LevelStats {
     pub entries: u64,
     /// Bytes that flush (level 0) or compaction (the others) have written into it since the database was opened.
     pub written_bytes: u64,
+    /// Point reads of its tables since the database was opened. A read that needs the disk asks once what is cached and
+    /// once all, and is counted twice in the levels above the one that it goes to the disk for.
+    pub reads: Reads,
+}
+
+/// What uses how much of the memory that was given, in bytes. See [`super::Options::memory`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryStats {
+    /// What all of it together may be. Only a batch that is larger than a memtable goes beyond that for a while.
+    pub budget: u64,
+    /// Memtables.
+    pub memtables: u64,
+    /// Cached data blocks.
+    pub blocks: u64,
+    /// Cached partitions of indexes and filters.
+    pub indexes: u64,
+    /// What open tables always have in memory.
+    pub tables: u64,
+    /// What scans have read ahead.
+    pub scans: u64,
+    /// What flush and compaction read from and write to.
+    pub jobs: u64,
+}
+
+impl MemoryStats {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.memtables + self.blocks + self.indexes + self.tables + self.scans + self.jobs
+    }
 }
 
 /// What the engine tells of itself. Counters run from when the database was opened.
@@ -90,6 +122,8 @@ pub struct Stats {
     pub sealed_memtables: u64,
     /// Bytes of closed log segments that are still needed.
     pub log_bytes: u64,
+    /// What uses how much memory.
+    pub memory: MemoryStats,
     /// Bytes in the block cache.
     pub cache_bytes: u64,
     /// Block reads that the cache answered.
@@ -146,6 +180,11 @@ impl Stats {
         (self.flushed_bytes + self.compaction_written_bytes) as f64 / self.user_bytes.max(1) as f64
     }
 
+    /// As [`Stats::write_amplification`], of what one level was written.
+    pub fn write_amplification_of(&self, level: usize) -> f64 {
+        self.levels[level].written_bytes as f64 / self.user_bytes.max(1) as f64
+    }
+
     /// Bytes of all tables.
     pub fn table_bytes(&self) -> u64 {
         self.levels.iter().map(|level| level.bytes).sum()
@@ -165,13 +204,28 @@ impl Shared {
         for (level, written) in levels.iter_mut().zip(&self.counters.written_bytes) {
             level.written_bytes = get(written);
         }
+        for (level, reads) in levels.iter_mut().zip(self.catalog.source.reads.sum()) {
+            level.reads = reads;
+        }
         let memtables = state.sealed.iter().map(|sealed| &sealed.memtable).chain([&state.active]);
+        let memtable_bytes = memtables.map(|memtable| memtable.bytes() as u64).sum();
+        let (cache_bytes, indexes) = self.cache.bytes();
+        let memory = MemoryStats {
+            budget: self.options.budget(),
+            memtables: memtable_bytes,
+            blocks: cache_bytes - indexes,
+            indexes,
+            tables: self.cache.charged(Use::Tables),
+            scans: self.cache.charged(Use::Scans),
+            jobs: self.cache.charged(Use::Jobs),
+        };
         Stats {
             levels,
-            memtable_bytes: memtables.map(|memtable| memtable.bytes() as u64).sum(),
+            memtable_bytes,
             sealed_memtables: state.sealed.len() as u64,
             log_bytes: self.catalog.closed_log_bytes(),
-            cache_bytes: self.cache.bytes(),
+            memory,
+            cache_bytes,
             cache_hits: self.cache.hits(),
             cache_misses: self.cache.misses(),
             log_groups: self.commit.groups(),

@@ -57,6 +57,11 @@ impl<'a> Values<'a> {
         Ok(writer.add(value)?)
     }
 
+    /// What writing takes in memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.current.as_ref().map_or(0, BlobWriter::memory)
+    }
+
     /// Ends and syncs the file being written.
     pub(crate) fn finish(&mut self) -> Result<()> {
         if let Some(writer) = self.current.take() {

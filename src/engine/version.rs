@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 use tracing::warn;
 
 use super::blobs::{BlobHandle, Blobs};
+use super::reads::{ReadCounters, ReadsByLevel};
 use super::times::Moment;
 use super::{Error, Result, SeqNo};
 use crate::codec::Slice;
@@ -23,8 +24,8 @@ use crate::fs::Fs;
 use crate::storage::blob::Pointer;
 use crate::storage::manifest::{Change, TableMeta};
 use crate::storage::names::{FileName, FileNumber};
-use crate::storage::sstable::Table;
-use crate::storage::{BlockCache, End, Fragments, Kind, TableId, Version as KeyVersion};
+use crate::storage::sstable::{Reads, Table};
+use crate::storage::{BlockCache, End, FilePool, Fragments, Kind, TableId, Version as KeyVersion};
 
 /// Levels of the tree. With a factor of ten from level to level and 64 MiB in level 1, seven hold more than 6 PiB.
 pub(crate) const LEVELS: usize = 7;
@@ -33,12 +34,16 @@ pub(crate) const LEVELS: usize = 7;
 pub(crate) struct TableSource {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) cache: Arc<BlockCache>,
+    /// Point reads of the tables.
+    pub(crate) reads: ReadCounters,
+    pub(crate) files: Arc<FilePool>,
     pub(crate) blobs: Blobs,
 }
 
 impl TableSource {
     pub(crate) fn new(fs: Arc<dyn Fs>, cache: Arc<BlockCache>) -> Arc<TableSource> {
-        Arc::new(TableSource { fs, cache, blobs: Blobs::default() })
+        let files = FilePool::new(fs.clone());
+        Arc::new(TableSource { fs, cache, reads: ReadCounters::default(), files, blobs: Blobs::default() })
     }
 }
 
@@ -60,7 +65,7 @@ pub(crate) struct TableHandle {
 impl TableHandle {
     pub(crate) fn new(meta: TableMeta, source: &Arc<TableSource>) -> TableHandle {
         TableHandle {
-            blobs: source.blobs.handles(&source.fs, &meta.blobs),
+            blobs: source.blobs.handles(&source.fs, &source.files, &meta.blobs),
             meta,
             source: source.clone(),
             table: OnceLock::new(),
@@ -69,21 +74,23 @@ impl TableHandle {
         }
     }
 
-    /// The open table. Opening reads its index and filter; two threads may both do so, one result is kept.
+    /// The open table. Opening reads the top of its index; two threads may both do so, one result is kept.
     pub(crate) fn open(&self) -> Result<&Arc<Table>> {
         if let Some(table) = self.table.get() {
             return Ok(table);
         }
         let name = FileName::Table(self.meta.number).to_string();
-        let file = self.source.fs.open(&name).map_err(crate::storage::Error::io(&name, "open"))?;
+        let file = self.source.files.open(&name).map_err(crate::storage::Error::io(&name, "open"))?;
         let table = Table::open(file, &name, TableId(self.meta.number.0), self.source.cache.clone())?;
         Ok(self.table.get_or_init(|| Arc::new(table)))
     }
 
     /// The newest version of `key` at or below `as_of` in this table.
-    fn get(&self, key: &[u8], as_of: SeqNo, hash: KeyHash) -> Result<Option<KeyVersion>> {
-        let found =
-            self.open().and_then(|table| Ok(table.get(key, as_of, hash)?)).inspect_err(|error| self.note(error))?;
+    fn get(&self, key: &[u8], as_of: SeqNo, hash: KeyHash, reads: &mut Reads) -> Result<Option<KeyVersion>> {
+        let found = self
+            .open()
+            .and_then(|table| Ok(table.get(key, as_of, hash, reads)?))
+            .inspect_err(|error| self.note(error))?;
         let Some(KeyVersion { seq, kind: kind @ Kind::PutFar { expires_at }, value }) = found else { return Ok(found) };
         let value = self.value(kind, value)?;
         Ok(Some(KeyVersion { seq, kind: Kind::Put { expires_at }, value }))
@@ -240,21 +247,36 @@ impl Version {
 
     /// The newest version of `key` at or below `as_of`.
     pub(crate) fn get(&self, key: &[u8], as_of: SeqNo) -> Result<Option<KeyVersion>> {
+        let mut reads = ReadsByLevel::default();
+        let found = self.find(key, as_of, &mut reads);
+        self.count(&reads);
+        found
+    }
+
+    fn find(&self, key: &[u8], as_of: SeqNo, reads: &mut ReadsByLevel) -> Result<Option<KeyVersion>> {
         let [flushed, sorted @ ..] = &self.levels;
+        let [reads_of_flushed, reads @ ..] = reads;
         let hash = KeyHash::of(key);
         for table in flushed.iter().filter(|table| table.may_hold(key)) {
-            if let Some(found) = table.get(key, as_of, hash)? {
+            if let Some(found) = table.get(key, as_of, hash, reads_of_flushed)? {
                 return Ok(Some(found));
             }
         }
-        for tables in sorted {
+        for (tables, reads) in sorted.iter().zip(reads) {
             if let Some(table) = Version::table_for(tables, key)
-                && let Some(found) = table.get(key, as_of, hash)?
+                && let Some(found) = table.get(key, as_of, hash, reads)?
             {
                 return Ok(Some(found));
             }
         }
         Ok(None)
+    }
+
+    /// Counts point reads of the tables.
+    pub(crate) fn count(&self, reads: &ReadsByLevel) {
+        if let Some((_, any)) = self.tables().next() {
+            any.source.reads.add(reads);
+        }
     }
 
     /// The one of a sorted level's tables that may hold `key`.

@@ -122,6 +122,11 @@ impl BlobWriter {
         self.output.position()
     }
 
+    /// What it takes in memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.output.memory()
+    }
+
     /// Appends a value.
     pub(crate) fn add(&mut self, value: &[u8]) -> Result<Pointer> {
         let stored = self.output.block_behind_its_length(value, self.compression)?;

@@ -4,6 +4,7 @@
 //! stored      := bytes | compression: u8 | crc: u32                           // little-endian
 //! bytes       := content                                                      // compression 0: none
 //!              | length: u32 | content as one LZ4 block                       // compression 1: lz4, `length` bytes
+//!              | length: u32 | content as one zstd frame                      // compression 2: zstd, `length` bytes
 //! crc         := CRC-32 of table: u64 | offset: u64 | bytes | compression     // offset: of `stored` in the file
 //! ```
 //!
@@ -12,6 +13,9 @@
 
 use lz4_flex::block::{CompressTable, compress_into, compress_into_with_table, get_maximum_output_size};
 
+use parking_lot::Mutex;
+use zstd::bulk::{Compressor as Zstd, Decompressor as Unzstd};
+
 use super::TableId;
 use super::sstable::Compression;
 use crate::codec::Slice;
@@ -19,18 +23,33 @@ use crate::codec::crc::crc32;
 
 const NONE: u8 = 0;
 const LZ4: u8 = 1;
+const ZSTD: u8 = 2;
+
+/// The highest code that is known.
+pub(super) const LAST_COMPRESSION: u8 = ZSTD;
 
 const CRC_BYTES: usize = size_of::<u32>();
 
 /// What a stored block has behind its bytes.
 pub(super) const TRAILER_BYTES: usize = 1 + CRC_BYTES;
 
-/// Where LZ4's uncompressed length stands.
+/// Where the uncompressed length stands.
 const LENGTH_BYTES: usize = size_of::<u32>();
 
 /// A byte of LZ4 stands for at most 255 bytes of content, so a longer announced length is a lie and nothing is
-/// allocated for it.
-const LZ4_MAX_RATIO: usize = 255;
+/// allocated for it. What zstd makes smaller than that, all zeros or nearly so, is left to LZ4.
+const MAX_RATIO: usize = 255;
+
+/// How hard zstd tries. With blocks of 4 KiB, 3 is hardly smaller and 9 not at all worth its time.
+const ZSTD_LEVEL: i32 = 1;
+
+/// About what zstd keeps in memory to compress blocks of ordinary size.
+const ZSTD_BYTES: usize = 1 << 20;
+
+/// What zstd needs to decompress, some 100 KiB, is kept for as many threads as are likely to do so at a time: creating
+/// it costs several times what a block does.
+static UNZSTD: Mutex<Vec<Unzstd<'static>>> = Mutex::new(Vec::new());
+const UNZSTD_KEPT: usize = 8;
 
 /// Blocks beyond this (single huge values) stay as they are: compressing one takes more than twice its size in memory.
 const COMPRESS_AT_MOST: usize = 64 << 20;
@@ -55,25 +74,47 @@ impl Handle {
     }
 }
 
-/// LZ4 with its memory kept from block to block.
+/// Compression with its memory kept from block to block.
 pub(super) struct Compressor {
     table: CompressTable,
+    /// Made by the first block that asks for it.
+    zstd: Option<Zstd<'static>>,
     out: Vec<u8>,
 }
 
 impl Compressor {
     pub(super) fn new() -> Compressor {
-        Compressor { table: CompressTable::small(), out: Vec::new() }
+        Compressor { table: CompressTable::small(), zstd: None, out: Vec::new() }
     }
 
-    /// The `bytes` of a stored block of compression 1, or `None` if that does not save at least an eighth.
-    pub(super) fn compress(&mut self, content: &[u8]) -> Option<&[u8]> {
+    /// What it takes in memory, besides a few KiB.
+    pub(super) fn memory(&self) -> usize {
+        self.out.capacity() + self.zstd.as_ref().map_or(0, |_| ZSTD_BYTES)
+    }
+
+    /// The `bytes` of a stored block and how they are compressed; `None` if that does not save at least an eighth.
+    pub(super) fn compress(&mut self, content: &[u8], wanted: Compression) -> Option<(&[u8], Compression)> {
         let length = u32::try_from(content.len()).ok().filter(|_| content.len() <= COMPRESS_AT_MOST)?;
-        let most = LENGTH_BYTES + get_maximum_output_size(content.len());
+        let most =
+            LENGTH_BYTES + get_maximum_output_size(content.len()).max(zstd::zstd_safe::compress_bound(content.len()));
         if self.out.len() < most || self.out.len() > KEEP_BYTES.max(most) {
             self.out = vec![0; most];
         }
         self.out[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+        let (len, compression) = match wanted {
+            Compression::None => return None,
+            Compression::Lz4 => (self.lz4(content), wanted),
+            Compression::Zstd => match self.zstd(content).filter(|len| content.len() / MAX_RATIO <= *len) {
+                Some(len) => (len, wanted),
+                None => (self.lz4(content), Compression::Lz4),
+            },
+        };
+        let len = LENGTH_BYTES + len;
+        (len <= content.len() - content.len() / 8).then(|| (&self.out[..len], compression))
+    }
+
+    /// Compresses into the output, behind the length; how long it gets.
+    fn lz4(&mut self, content: &[u8]) -> usize {
         let out = &mut self.out[LENGTH_BYTES..];
         let compressed = if content.len() < usize::from(u16::MAX) {
             compress_into_with_table(content, out, &mut self.table)
@@ -81,8 +122,15 @@ impl Compressor {
             // A longer input would turn our table into a larger one for good.
             compress_into(content, out)
         };
-        let len = LENGTH_BYTES + compressed.expect("the output has the room that LZ4 asks for");
-        (len <= content.len() - content.len() / 8).then(|| &self.out[..len])
+        compressed.expect("the output has the room that LZ4 asks for")
+    }
+
+    /// As with LZ4; `None` if zstd cannot, for want of memory.
+    fn zstd(&mut self, content: &[u8]) -> Option<usize> {
+        if self.zstd.is_none() {
+            self.zstd = Zstd::new(ZSTD_LEVEL).ok();
+        }
+        self.zstd.as_mut()?.compress_to_buffer(content, &mut self.out[LENGTH_BYTES..]).ok()
     }
 }
 
@@ -91,6 +139,7 @@ pub(super) fn trailer(table: TableId, offset: u64, bytes: &[u8], compression: Co
     let compression = match compression {
         Compression::None => NONE,
         Compression::Lz4 => LZ4,
+        Compression::Zstd => ZSTD,
     };
     let mut trailer = [compression; TRAILER_BYTES];
     trailer[1..].copy_from_slice(&checksum(table, offset, bytes, compression).to_le_bytes());
@@ -111,19 +160,31 @@ pub(super) fn open(stored: &Slice, table: TableId, offset: u64) -> Result<Slice,
     }
     match compression {
         NONE => Ok(stored.slice(0, bytes.len())),
-        LZ4 => decompress(bytes),
+        LZ4 => decompress(bytes, |packed, content| lz4_flex::block::decompress_into(packed, content).ok()),
+        ZSTD => decompress(bytes, unzstd),
         _ => Err(Malformed("block has an unknown compression")),
     }
 }
 
-fn decompress(bytes: &[u8]) -> Result<Slice, Malformed> {
+fn unzstd(packed: &[u8], content: &mut [u8]) -> Option<usize> {
+    let kept = UNZSTD.lock().pop();
+    let mut unzstd = kept.or_else(|| Unzstd::new().ok())?;
+    let len = unzstd.decompress_to_buffer(packed, content).ok();
+    let mut kept = UNZSTD.lock();
+    if kept.len() < UNZSTD_KEPT {
+        kept.push(unzstd);
+    }
+    len
+}
+
+fn decompress(bytes: &[u8], unpack: impl FnOnce(&[u8], &mut [u8]) -> Option<usize>) -> Result<Slice, Malformed> {
     let (length, packed) = bytes.split_first_chunk().ok_or(Malformed("block is too short for its length"))?;
     let length = u32::from_le_bytes(*length) as usize;
-    if length / LZ4_MAX_RATIO > packed.len() {
+    if length / MAX_RATIO > packed.len() {
         return Err(Malformed("block announces more than it can hold"));
     }
-    Slice::build(length, |content| match lz4_flex::block::decompress_into(packed, content) {
-        Ok(len) if len == content.len() => Ok(()),
+    Slice::build(length, |content| match unpack(packed, content) {
+        Some(len) if len == content.len() => Ok(()),
         _ => Err(Malformed("block does not decompress to its length")),
     })
 }
@@ -134,29 +195,36 @@ mod tests {
 
     const TABLE: TableId = TableId(7);
 
-    fn stored(content: &[u8], offset: u64) -> Slice {
+    fn stored(content: &[u8], offset: u64, wanted: Compression) -> Slice {
         let mut compressor = Compressor::new();
-        let (bytes, compression) = match compressor.compress(content) {
-            Some(bytes) => (bytes, Compression::Lz4),
-            None => (content, Compression::None),
-        };
+        let (bytes, compression) = compressor.compress(content, wanted).unwrap_or((content, Compression::None));
         Slice::from([bytes, &trailer(TABLE, offset, bytes, compression)].concat())
     }
 
     #[test]
     fn comes_back_whole_compressed_or_not() {
-        for content in [&b""[..], b"short", &[7; 5000], &[7; 200_000], &[0x42; 1 << 20]] {
-            let stored = stored(content, 99);
-            assert!(stored.len() <= content.len() + TRAILER_BYTES);
-            assert_eq!(&*open(&stored, TABLE, 99).unwrap(), content);
+        let text = (0..5000).flat_map(|n: u32| format!("{n} ").into_bytes()).collect::<Vec<u8>>();
+        for wanted in [Compression::None, Compression::Lz4, Compression::Zstd] {
+            for content in [&b""[..], b"short", &[7; 5000], &[7; 200_000], &[0x42; 1 << 20], &text] {
+                let stored = stored(content, 99, wanted);
+                assert!(stored.len() <= content.len() + TRAILER_BYTES);
+                assert_eq!(&*open(&stored, TABLE, 99).unwrap(), content);
+            }
+            assert_eq!(stored(&[7; 5000], 0, wanted).len() < 100, wanted != Compression::None);
         }
-        assert!(stored(&[7; 5000], 0).len() < 100);
+        let len = |wanted| stored(&text, 0, wanted).len();
+        assert!(len(Compression::Zstd) < len(Compression::Lz4));
     }
 
     #[test]
     fn any_other_table_place_bit_or_length_is_refused() {
-        for content in [&b"some bytes that do not compress"[..], &[7; 500]] {
-            let good = stored(content, 99);
+        let cases = [
+            (&b"some bytes that do not compress"[..], Compression::Lz4),
+            (&[7; 500], Compression::Lz4),
+            (&[7; 500], Compression::Zstd),
+        ];
+        for (content, wanted) in cases {
+            let good = stored(content, 99, wanted);
             assert!(open(&good, TableId(8), 99).is_err());
             assert!(open(&good, TABLE, 100).is_err());
             for cut in 0..good.len() {
@@ -172,11 +240,16 @@ mod tests {
 
     #[test]
     fn a_lying_length_with_a_good_checksum_allocates_nothing() {
-        for length in [0u32, 499, 501, 255 * 40, u32::MAX] {
+        for (wanted, length) in [0u32, 499, 501, 255 * 40, u32::MAX]
+            .into_iter()
+            .flat_map(|length| [(Compression::Lz4, length), (Compression::Zstd, length)])
+        {
             let mut compressor = Compressor::new();
-            let mut bytes = compressor.compress(&[7; 500]).unwrap().to_vec();
+            let (bytes, compression) = compressor.compress(&[7; 500], wanted).unwrap();
+            assert_eq!(compression, wanted);
+            let mut bytes = bytes.to_vec();
             bytes[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
-            let trailer = trailer(TABLE, 99, &bytes, Compression::Lz4);
+            let trailer = trailer(TABLE, 99, &bytes, wanted);
             assert!(open(&Slice::from([&bytes[..], &trailer].concat()), TABLE, 99).is_err());
         }
     }

@@ -7,6 +7,7 @@ mod current;
 mod end;
 mod entry;
 mod error;
+mod file_pool;
 mod fragments;
 mod frame;
 #[cfg(test)]
@@ -23,10 +24,11 @@ mod testing;
 pub(crate) mod text;
 pub(crate) mod wal;
 
-pub(crate) use cache::BlockCache;
+pub(crate) use cache::{BlockCache, Charge, Use};
 pub(crate) use end::End;
 pub(crate) use entry::{Kind, TableId, Version};
 pub(crate) use error::{Error, Result};
+pub(crate) use file_pool::FilePool;
 pub(crate) use fragments::{Edge, Fragment, Fragments, Span};
 
 pub(crate) use crate::codec::SeqNo;

@@ -43,6 +43,11 @@ impl Output {
         self.written + self.pending.len() as u64
     }
 
+    /// What it takes in memory.
+    pub(super) fn memory(&self) -> usize {
+        self.pending.capacity() + self.compressor.memory()
+    }
+
     /// Appends `content` as a stored block.
     pub(super) fn block(&mut self, content: &[u8], compression: Compression) -> Result<Handle> {
         self.append(content, compression, false)
@@ -56,14 +61,8 @@ impl Output {
     fn append(&mut self, content: &[u8], compression: Compression, with_length: bool) -> Result<Handle> {
         let prefix_bytes = if with_length { size_of::<u32>() } else { 0 };
         let offset = self.position() + prefix_bytes as u64;
-        let packed = match compression {
-            Compression::None => None,
-            Compression::Lz4 => self.compressor.compress(content),
-        };
-        let (bytes, compression) = match packed {
-            Some(packed) => (packed, Compression::Lz4),
-            None => (content, Compression::None),
-        };
+        let packed = self.compressor.compress(content, compression);
+        let (bytes, compression) = packed.unwrap_or((content, Compression::None));
         let length = u32::try_from(bytes.len() + TRAILER_BYTES).expect("the writer keeps blocks below 4 GiB");
         let trailer = frame::trailer(self.table, offset, bytes, compression);
         self.pending.extend_from_slice(&length.to_le_bytes()[..prefix_bytes]);

@@ -101,7 +101,7 @@ pub fn tiny_options(seed: u64) -> Options {
         .level_bytes(*rng.pick(&[1_000, 4_000]))
         .block_bytes(*rng.pick(&[1, 64, 300, 4_096]))
         .cache_bytes(*rng.pick(&[0, 1_000, 1_000_000]))
-        .compression(*rng.pick(&[Compression::None, Compression::Lz4]))
+        .compression(*rng.pick(&[Compression::None, Compression::Lz4, Compression::Zstd]))
         // Mostly the strategy that most databases have.
         .compaction(if rng.chance(1, 2) { Strategy::Leveled } else { *rng.pick(&STRATEGIES) })
         .compaction_threads(*rng.pick(&[1, 2, 5]))

@@ -79,7 +79,7 @@ impl Shared {
         let cut_at = if within_flushed { u64::MAX } else { self.options.table_bytes };
         let needed = if within_flushed { ranges.clone() } else { below.still_needed(&ranges, floor) };
         let known = task.tables().flat_map(|(_, table)| &table.meta.blobs);
-        let mut output = TableOutput::new(self, cut_at, written, needed, known);
+        let mut output = TableOutput::new(self, task.target, cut_at, written, needed, known);
         let moving = task.moving(version);
         let mut deleted = Cursor::new(&ranges, floor);
         let mut hidden = Hidden::default();

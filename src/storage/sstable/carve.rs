@@ -9,7 +9,7 @@ use crc32fast::Hasher;
 
 use super::salvage::Place;
 use crate::storage::TableId;
-use crate::storage::frame::{Handle, TRAILER_BYTES};
+use crate::storage::frame::{Handle, LAST_COMPRESSION, TRAILER_BYTES};
 
 /// How long a block may be that is looked for behind damage: ordinary ones hold 4 KiB.
 const SOUGHT_BYTES: usize = 8 << 10;
@@ -54,7 +54,7 @@ fn block_length(bytes: &[u8], offset: u64, most: usize, TableId(id): TableId) ->
     for (at, compression) in bytes[..most.checked_sub(TRAILER_BYTES - 1)?].iter().enumerate() {
         hasher.update(std::slice::from_ref(compression));
         // No other compression is known.
-        let crc = bytes[at + 1..].first_chunk().filter(|_| *compression <= 1);
+        let crc = bytes[at + 1..].first_chunk().filter(|_| *compression <= LAST_COMPRESSION);
         if crc.is_some_and(|crc| hasher.clone().finalize() == u32::from_le_bytes(*crc)) {
             return Some(at + TRAILER_BYTES);
         }

@@ -29,7 +29,7 @@ pub(crate) fn check(parts: &Arc<Parts>) -> Checked {
     let mut blobs = BTreeMap::new();
     let mut whole = true;
     let mut last_key: Option<Vec<u8>> = None;
-    for (n, piece) in parts.pieces().enumerate() {
+    for (piece, (_, known_as)) in parts.pieces().zip(parts.places()) {
         let (offset, length, entries) = match piece {
             Piece::Block { offset, length, entries } => (offset, length, entries),
             Piece::Lost { after, upto, error, .. } => {
@@ -39,13 +39,17 @@ pub(crate) fn check(parts: &Arc<Parts>) -> Checked {
             }
         };
         let mut wrong = |what: String| problems.push(Error::corrupt(parts.name(), what, offset).to_string());
-        if !lies_between_its_separators(parts, n, &entries) {
+        if !known_as.is_none_or(|known_as| lies_between_its_separators(parts, known_as, &entries)) {
             wrong("block is not where the index says".to_owned());
         }
+        let filter = known_as.and_then(|(p, _)| Some(parts.partitions.get(p)?.as_ref()?.filter()));
+        let mut filtered: &[u8] = b"";
         for entry in &entries {
             let older = last_key.as_ref() == Some(&entry.key);
             counted.count(&entry.key, entry.seq, entry.kind, &entry.value, older);
-            if !older && parts.filter.as_ref().is_some_and(|filter| !filter.may_contain(KeyHash::of(&entry.key))) {
+            // Once for each key of the block: its versions may have begun in another partition.
+            let first = std::mem::replace(&mut filtered, &entry.key) != entry.key;
+            if first && filter.is_some_and(|filter| !filter.may_contain(KeyHash::of(&entry.key))) {
                 wrong(format!("filter lacks the key \"{}\" of the block", entry.key.escape_ascii()));
             }
             if let Kind::PutFar { .. } = entry.kind {
@@ -65,7 +69,7 @@ pub(crate) fn check(parts: &Arc<Parts>) -> Checked {
     counted.largest_key = last_key.unwrap_or_default();
     parts.ranges.iter().flat_map(Fragments::iter).for_each(|fragment| counted.count_ranges(fragment));
     if whole
-        && parts.index.is_some()
+        && parts.index_is_whole()
         && parts.ranges.is_some()
         && let Some(told) = &parts.properties
         && *told != counted
@@ -76,8 +80,10 @@ pub(crate) fn check(parts: &Arc<Parts>) -> Checked {
     Checked { problems, blobs, counted }
 }
 
-fn lies_between_its_separators(parts: &Parts, n: usize, entries: &[Entry]) -> bool {
-    let (Some(index), Some(first), Some(last)) = (&parts.index, entries.first(), entries.last()) else { return true };
-    let behind_the_one_before = n == 0 || comes_before(index.separator(n - 1), (&first.key, first.seq));
-    behind_the_one_before && !comes_before(index.separator(n), (&last.key, last.seq))
+fn lies_between_its_separators(parts: &Parts, known_as: (usize, usize), entries: &[Entry]) -> bool {
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return true };
+    let before = parts.separator_before(known_as);
+    let behind_the_one_before = before.is_none_or(|before| comes_before(before, (&first.key, first.seq)));
+    let separator = parts.separator(known_as);
+    behind_the_one_before && !separator.is_some_and(|separator| comes_before(separator, (&last.key, last.seq)))
 }

@@ -27,6 +27,10 @@ pub(crate) fn dump(parts: &Arc<Parts>, entries_too: bool, out: &mut dyn Write) -
             p.key_bytes, p.value_bytes, p.data_blocks, p.data_bytes
         )?;
     }
+    for (p, at, blocks) in parts.partitions_at() {
+        let blocks = blocks.map_or("DAMAGED".to_owned(), |blocks| format!("{blocks} data blocks"));
+        writeln!(out, "index {p}  at {}, {} bytes, {blocks}", at.offset, at.length)?;
+    }
     for fragment in parts.ranges.iter().flat_map(Fragments::iter) {
         writeln!(out, "deleted  {}", shown_fragment(fragment))?;
     }

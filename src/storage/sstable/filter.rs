@@ -1,4 +1,4 @@
-//! A Bloom filter over the user keys of a table: answers "surely not here" or "maybe here".
+//! A Bloom filter over the user keys of a partition: answers "surely not here" or "maybe here".
 //!
 //! ```text
 //! filter := line* | probes: u8                    // no lines: no filter, everything is "maybe"
@@ -62,7 +62,12 @@ impl Filter {
         }
     }
 
-    /// `false`: no entry of the table has a key with this hash.
+    /// What it takes in memory, besides itself.
+    pub(super) fn bytes(&self) -> usize {
+        self.lines.len() * LINE_BYTES
+    }
+
+    /// `false`: no entry of the partition has a key with this hash.
     #[inline]
     pub(super) fn may_contain(&self, hash: KeyHash) -> bool {
         if self.lines.is_empty() {

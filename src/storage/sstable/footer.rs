@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! header := magic: "CSST" | version: u32 | table: u64                                       // little-endian
-//! footer := ranges: handle | filter: handle | index: handle | properties: handle | table: u64 | version: u32
+//! footer := partitions: u64 | ranges: handle | top: handle | properties: handle | table: u64 | version: u32
 //!           | crc: u32 | magic: "CSST"                                                      // crc covers all before it
 //! handle := offset: u64 | length: u32                                                       // of a stored block
 //! ```
 //!
-//! The handle of range tombstones has the length 0 if there are none; its offset is where the data blocks end all the same.
+//! `partitions` is where the data blocks end and the partitions start; these end where the range tombstones start, and
+//! those where the top starts. The handle of range tombstones has the length 0 if there are none.
 //!
 //! The header needs no checksum: the reader knows every byte of it beforehand.
 
@@ -25,7 +26,7 @@ pub(super) const FORMAT_VERSION: u32 = 2;
 pub(super) const HEADER_BYTES: usize = MAGIC.len() + size_of::<u32>() + size_of::<u64>();
 
 const HANDLE_BYTES: usize = size_of::<u64>() + size_of::<u32>();
-const COVERED_BYTES: usize = 4 * HANDLE_BYTES + size_of::<u64>() + size_of::<u32>();
+const COVERED_BYTES: usize = size_of::<u64>() + 3 * HANDLE_BYTES + size_of::<u64>() + size_of::<u32>();
 pub(super) const FOOTER_BYTES: usize = COVERED_BYTES + size_of::<u32>() + MAGIC.len();
 
 pub(super) fn header(TableId(table): TableId) -> [u8; HEADER_BYTES] {
@@ -53,16 +54,18 @@ pub(super) fn table_of(header: &[u8; HEADER_BYTES]) -> Result<TableId, Malformed
 /// Where the parts behind the data blocks are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Footer {
+    /// Where the data blocks end.
+    pub(super) partitions: u64,
     pub(super) ranges: Handle,
-    pub(super) filter: Handle,
-    pub(super) index: Handle,
+    pub(super) top: Handle,
     pub(super) properties: Handle,
 }
 
 impl Footer {
     pub(super) fn encode(&self, TableId(table): TableId) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FOOTER_BYTES);
-        for handle in [self.ranges, self.filter, self.index, self.properties] {
+        bytes.extend_from_slice(&self.partitions.to_le_bytes());
+        for handle in [self.ranges, self.top, self.properties] {
             bytes.extend_from_slice(&handle.offset.to_le_bytes());
             bytes.extend_from_slice(&handle.length.to_le_bytes());
         }
@@ -80,10 +83,10 @@ impl Footer {
             return Err(Malformed("file does not end like a table: it was cut short or is no table"));
         }
         let mut cursor = Cursor::new(bytes);
+        let partitions = cursor.u64().ok_or(MALFORMED)?;
         let mut handle = || Some(Handle { offset: cursor.u64()?, length: cursor.u32()? });
         let ranges = handle().ok_or(MALFORMED)?;
-        let filter = handle().ok_or(MALFORMED)?;
-        let index = handle().ok_or(MALFORMED)?;
+        let top = handle().ok_or(MALFORMED)?;
         let properties = handle().ok_or(MALFORMED)?;
         let id = cursor.u64().map(TableId).ok_or(MALFORMED)?;
         let version = cursor.u32().ok_or(MALFORMED)?;
@@ -96,14 +99,14 @@ impl Footer {
         if id != table {
             return Err(Malformed("file belongs to another table"));
         }
-        let tiled = ranges.offset >= HEADER_BYTES as u64
-            && ranges.end() == filter.offset
-            && filter.end() == index.offset
-            && index.end() == properties.offset
+        let tiled = partitions >= HEADER_BYTES as u64
+            && partitions <= ranges.offset
+            && ranges.end() == top.offset
+            && top.end() == properties.offset
             && properties.end() == offset;
         if !tiled {
             return Err(Malformed("parts of the table do not meet"));
         }
-        Ok(Footer { ranges, filter, index, properties })
+        Ok(Footer { partitions, ranges, top, properties })
     }
 }

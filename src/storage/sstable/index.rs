@@ -1,7 +1,8 @@
-//! The index: for each data block a separator and a length. Parsed once when the table is opened, held in memory.
+//! An index: for each of a run of stored blocks a separator and a length. Parsed when it is read, held in memory. The
+//! blocks are the data blocks of a partition, or, in the top, the partitions.
 //!
 //! ```text
-//! index := entry*                                                      // one for each data block, in file order
+//! index := entry*                                                           // one for each block, in file order
 //! entry := key_len: varint | key: [u8; key_len] | seq: varint | length: varint
 //! ```
 //!
@@ -11,8 +12,8 @@
 //! block, the separator is the last entry itself. So *one* block can hold the newest version as of some sequence
 //! number, however many blocks the versions of that key fill.
 //!
-//! `length` is that of the stored block. The first block starts behind the header, each other where the one before
-//! ends.
+//! `length` is that of the stored block. Where the first block starts is told beside the index, each other starts where
+//! the one before ends.
 //!
 //! In memory a search goes over the *heads* of the separators: what all of them begin with is set aside, and the next
 //! eight bytes of each stand as one number in one array. Numbers order as keys do, as far as they differ; only among
@@ -21,7 +22,6 @@
 
 use super::Malformed;
 use super::cut::Cut;
-use super::footer::HEADER_BYTES;
 use crate::codec::cursor::Cursor;
 use crate::codec::{SeqNo, varint};
 use crate::storage::frame::{Handle, TRAILER_BYTES};
@@ -30,6 +30,8 @@ use super::block::common_prefix;
 
 /// An index in memory.
 pub(super) struct Index {
+    /// Where the first block starts.
+    start: u64,
     /// The longest prefix that all separator keys share.
     prefix: Vec<u8>,
     /// The head of each separator.
@@ -75,15 +77,17 @@ pub(super) fn separator<'a>(last: (&'a [u8], SeqNo), next: Option<&'a [u8]>) -> 
 }
 
 impl Index {
-    fn empty() -> Index {
-        Index { prefix: Vec::new(), heads: Vec::new(), group_ends: Vec::new(), keys: Vec::new(), blocks: Vec::new() }
+    fn empty(start: u64) -> Index {
+        let (prefix, heads, group_ends, keys, blocks) = Default::default();
+        Index { start, prefix, heads, group_ends, keys, blocks }
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Index, Malformed> {
+    /// The index of blocks of which the first starts at `start`.
+    pub(super) fn decode(bytes: &[u8], start: u64) -> Result<Index, Malformed> {
         const MALFORMED: Malformed = Malformed("index is not made of entries");
         let mut cursor = Cursor::new(bytes);
-        let mut index = Index::empty();
-        let mut offset = HEADER_BYTES as u64;
+        let mut index = Index::empty(start);
+        let mut offset = start;
         while !cursor.is_empty() {
             let key = cursor.prefixed().ok_or(MALFORMED)?;
             let seq = SeqNo(cursor.varint().ok_or(MALFORMED)?);
@@ -108,19 +112,30 @@ impl Index {
         Ok(index)
     }
 
-    /// How many data blocks there are.
+    /// How many blocks there are.
     pub(super) fn len(&self) -> usize {
         self.blocks.len()
     }
 
-    /// Where the n-th data block is.
+    /// Where the n-th block is.
     pub(super) fn handle(&self, n: usize) -> Handle {
         Handle { offset: self.blocks[n].offset, length: self.blocks[n].length }
     }
 
-    /// Where the data blocks end.
-    pub(super) fn data_end(&self) -> u64 {
-        self.blocks.last().map_or(HEADER_BYTES as u64, |block| block.offset + u64::from(block.length))
+    /// Where the first block starts.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Where the last block ends.
+    pub(super) fn end(&self) -> u64 {
+        self.blocks.last().map_or(self.start, |block| block.offset + u64::from(block.length))
+    }
+
+    /// What it takes in memory, besides itself.
+    pub(super) fn bytes(&self) -> usize {
+        let heads = (self.heads.capacity() + self.group_ends.capacity()) * size_of::<u64>();
+        self.prefix.capacity() + heads + self.keys.capacity() + self.blocks.capacity() * size_of::<IndexEntry>()
     }
 
     /// What separates the n-th block from the one behind it.
@@ -212,6 +227,8 @@ mod tests {
     use crate::codec::Rng;
     use crate::storage::testing::few_bytes;
 
+    const START: u64 = 16;
+
     #[test]
     fn a_separator_is_short_and_lies_between_its_blocks() {
         let last = |key: &'static str| (key.as_bytes(), SeqNo(7));
@@ -230,8 +247,8 @@ mod tests {
         for (key, seq) in [("a", 0), ("k", 90), ("k", 60), ("k", 30), ("m", 0)] {
             put(&mut bytes, key.as_bytes(), SeqNo(seq), 100);
         }
-        let index = Index::decode(&bytes).unwrap();
-        assert_eq!(index.data_end(), HEADER_BYTES as u64 + 500);
+        let index = Index::decode(&bytes, START).unwrap();
+        assert_eq!(index.end(), START + 500);
         let find = |key: &str, as_of| index.find(key.as_bytes(), SeqNo(as_of));
         assert_eq!(find("k", 100), Some(1));
         assert_eq!(find("k", 90), Some(1));
@@ -262,7 +279,7 @@ mod tests {
             separators.dedup();
             let mut bytes = Vec::new();
             separators.iter().for_each(|(key, seq)| put(&mut bytes, key, SeqNo(seq.0), 100));
-            let index = Index::decode(&bytes).unwrap();
+            let index = Index::decode(&bytes, START).unwrap();
             let mut keys: Vec<Vec<u8>> = (0..50).map(|_| random_key(rng)).collect();
             keys.extend(separators.iter().map(|(key, _)| key.clone()));
             keys.extend([vec![], prefix[..prefix.len() / 2].to_vec(), b"prefix;".to_vec(), vec![0xff]]);
@@ -283,9 +300,9 @@ mod tests {
     fn every_prefix_that_cuts_an_entry_is_refused() {
         let mut bytes = Vec::new();
         put(&mut bytes, b"key", SeqNo(5), 100);
-        assert!(Index::decode(&bytes).is_ok());
+        assert!(Index::decode(&bytes, START).is_ok());
         for cut in 1..bytes.len() {
-            assert!(Index::decode(&bytes[..cut]).is_err());
+            assert!(Index::decode(&bytes[..cut], START).is_err());
         }
     }
 }

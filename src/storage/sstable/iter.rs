@@ -9,12 +9,25 @@ use std::sync::Arc;
 use super::block::{Block, Entry, MAX_INTERVAL};
 use super::cut::Cut;
 use super::footer::HEADER_BYTES;
-use super::{Malformed, ReadMode, Table};
+use super::frame::Handle;
+use super::{Malformed, Partition, ReadMode, Table};
 use crate::codec::{SeqNo, Slice};
-use crate::storage::{Kind, Result};
+use crate::storage::{Charge, Error, Kind, Result, Use};
 
-/// How much is read at a time when streaming: about what a disk delivers in the time that it takes to be asked.
+/// The most that is read at a time: about what a disk delivers in the time that it takes to be asked.
 const STRIDE_BYTES: u64 = 256 << 10;
+
+/// The least when streaming.
+const LEAST_STRIDE_BYTES: u64 = 32 << 10;
+
+/// A merge may have some dozens of strides in memory: each is at most this part of the cache that they are charged to.
+const STRIDE_PART: u64 = 128;
+
+/// How far a scan reads ahead that misses a second block; each time after that, twice as far.
+const FIRST_AHEAD: u64 = 16 << 10;
+
+/// A scan that has read this much from the file is a long one: what else it reads is not worth a place in the cache.
+const LONG_SCAN: u64 = 1 << 20;
 
 #[derive(Clone, Copy)]
 enum Direction {
@@ -27,38 +40,105 @@ struct Blocks {
     table: Arc<Table>,
     mode: ReadMode,
     direction: Direction,
-    /// The bytes of the file at `stride_at`, when streaming.
+    /// The one that the iterator is in, of which it has loaded blocks or is about to.
+    partition: Option<Arc<Partition>>,
+    /// The bytes of the file at `stride_at`.
     stride: Slice,
     stride_at: u64,
+    /// How much the next read takes at least.
+    ahead: u64,
+    /// How much has been read.
+    read: u64,
+    charge: Charge,
 }
 
 impl Blocks {
     fn new(table: Arc<Table>, mode: ReadMode, direction: Direction) -> Blocks {
-        Blocks { table, mode, direction, stride: Slice::copy_from(&[]), stride_at: 0 }
+        let (ahead, to) = match mode {
+            ReadMode::Cached => (0, Use::Scans),
+            ReadMode::Streaming => {
+                ((table.cache().capacity() / STRIDE_PART).clamp(LEAST_STRIDE_BYTES, STRIDE_BYTES), Use::Jobs)
+            }
+        };
+        let charge = Charge::new(table.cache(), to);
+        let (partition, stride) = (None, Slice::default());
+        Blocks { table, mode, direction, partition, stride, stride_at: 0, ahead, read: 0, charge }
     }
 
+    /// Goes into the p-th partition.
+    fn enter(&mut self, p: usize) -> Result<&Partition> {
+        let partition = match self.mode {
+            ReadMode::Cached => self.table.partition(p)?,
+            ReadMode::Streaming => Arc::new(self.table.read_partition(p)?),
+        };
+        Ok(self.partition.insert(partition))
+    }
+
+    /// How many blocks the partition has; 0 before the first.
+    fn len(&self) -> usize {
+        self.partition.as_ref().map_or(0, |partition| partition.index().len())
+    }
+
+    /// The n-th block of the partition.
     fn load(&mut self, n: usize) -> Result<Block> {
-        if self.mode == ReadMode::Cached {
-            return self.table.cached_block(n);
+        let cached = self.mode == ReadMode::Cached;
+        let partition = entered(&self.partition);
+        if cached && let Some(block) = self.table.cached_block(partition, n) {
+            return Ok(block);
         }
-        let handle = self.table.index().handle(n);
+        let handle = partition.index().handle(n);
         let held = self.stride_at..self.stride_at + self.stride.len() as u64;
         if handle.offset < held.start || handle.end() > held.end {
-            let (start, end) = match self.direction {
-                Direction::Forward => {
-                    (handle.offset, handle.end().max(handle.offset + STRIDE_BYTES).min(self.table.index().data_end()))
-                }
-                Direction::Backward => {
-                    let start = handle.end().saturating_sub(STRIDE_BYTES).max(HEADER_BYTES as u64);
-                    (start.min(handle.offset), handle.end())
-                }
-            };
-            self.stride = self.table.read(start, (end - start) as usize)?;
-            self.stride_at = start;
+            self.read(handle)?;
         }
+        let partition = entered(&self.partition);
         let at = (handle.offset - self.stride_at) as usize;
-        self.table.parse_block(n, &self.stride.slice(at, at + handle.length as usize))
+        let stored = self.stride.slice(at, at + handle.length as usize);
+        if !cached {
+            return self.table.parse_block(partition, n, &stored);
+        }
+        // Whoever keeps the block, or a value of it, must not keep a whole stride.
+        let stored = if stored.len() < self.stride.len() { Slice::copy_from(&stored) } else { stored };
+        let block = self.table.parse_block(partition, n, &stored)?;
+        if self.read <= LONG_SCAN {
+            self.table.keep_block(partition, n, &block);
+        }
+        Ok(block)
     }
+
+    /// Reads a stride that begins, in the iterator's direction, with a block.
+    fn read(&mut self, block: Handle) -> Result<()> {
+        let (start, end) = match self.direction {
+            Direction::Forward => (block.offset, block.end().max(block.offset + self.ahead).min(self.table.data_end())),
+            Direction::Backward => {
+                let start = block.end().saturating_sub(self.ahead).max(HEADER_BYTES as u64);
+                (start.min(block.offset), block.end())
+            }
+        };
+        self.stride = Slice::default();
+        let partition = match self.mode {
+            // The cache is charged for it.
+            ReadMode::Cached => 0,
+            ReadMode::Streaming => entered(&self.partition).bytes() as u64,
+        };
+        self.charge.set(end - start + partition);
+        self.stride = self.table.read(start, (end - start) as usize)?;
+        self.stride_at = start;
+        self.read += end - start;
+        if self.mode == ReadMode::Cached {
+            self.ahead = (self.ahead * 2).clamp(FIRST_AHEAD, STRIDE_BYTES);
+        }
+        Ok(())
+    }
+
+    /// The error for the n-th block of the partition.
+    fn corrupt(&self, malformed: Malformed, n: usize) -> Error {
+        self.table.corrupt(malformed, entered(&self.partition), n)
+    }
+}
+
+fn entered(partition: &Option<Arc<Partition>>) -> &Partition {
+    partition.as_ref().expect("blocks are loaded only of a partition that was entered")
 }
 
 /// Key ascending, seq descending.
@@ -67,7 +147,9 @@ pub(crate) struct Forward {
     lower: Cut,
     /// Until the first entry behind `lower` has been found.
     seeking: bool,
-    /// How many blocks are done or being read; the current one is the last of them.
+    /// How many partitions are done or being read; the current one is the last of them.
+    entered: usize,
+    /// How many blocks of it are done or being read; the current one is the last of them.
     begun: usize,
     block: Option<Block>,
     /// Where in the block the next entry starts.
@@ -79,10 +161,10 @@ pub(crate) struct Forward {
 impl Forward {
     pub(super) fn new(table: Arc<Table>, lower: Bound<&[u8]>, mode: ReadMode) -> Forward {
         let lower = Cut::lower(lower);
-        let begun = table.index().block_at(&lower);
+        let entered = table.top().block_at(&lower);
         let blocks = Blocks::new(table, mode, Direction::Forward);
         let (key, entry) = (Vec::new(), Entry::none());
-        Forward { blocks, lower, seeking: true, begun, block: None, next: 0, key, entry }
+        Forward { blocks, lower, seeking: true, entered, begun: 0, block: None, next: 0, key, entry }
     }
 
     /// Moves to the next entry; `false` if there is none.
@@ -107,17 +189,22 @@ impl Forward {
                     true => Ok(entry),
                     false => Err(Malformed("entry shares more than there is")),
                 });
-                let entry = entry.map_err(|malformed| self.blocks.table.corrupt(malformed, self.begun - 1))?;
+                let entry = entry.map_err(|malformed| self.blocks.corrupt(malformed, self.begun - 1))?;
                 self.key.truncate(entry.shared);
                 self.key.extend_from_slice(block.bytes(&entry.suffix));
                 self.next = entry.value.end;
                 self.entry = entry;
                 return Ok(true);
             }
-            if self.begun == self.blocks.table.index().len() {
+            if self.begun < self.blocks.len() {
+                self.next_block()?;
+            } else if self.entered < self.blocks.table.top().len() {
+                let partition = self.blocks.enter(self.entered)?;
+                self.begun = if self.seeking { partition.index().block_at(&self.lower) } else { 0 };
+                self.entered += 1;
+            } else {
                 return Ok(false);
             }
-            self.next_block()?;
         }
     }
 
@@ -125,7 +212,7 @@ impl Forward {
         let block = self.blocks.load(self.begun)?;
         let skip = if self.seeking {
             let before = block.restarts_before(&self.lower);
-            before.map_err(|malformed| self.blocks.table.corrupt(malformed, self.begun))?.saturating_sub(1)
+            before.map_err(|malformed| self.blocks.corrupt(malformed, self.begun))?.saturating_sub(1)
         } else {
             0
         };
@@ -169,7 +256,9 @@ pub(crate) struct Backward {
     upper: Cut,
     /// Until the first entry before `upper` has been found.
     seeking: bool,
-    /// How many blocks, from the first, have not been begun.
+    /// How many partitions, from the first, have not been entered.
+    partitions_left: usize,
+    /// How many blocks of the one that was entered, from the first, have not been begun.
     blocks_left: usize,
     block: Option<Block>,
     /// How many restart intervals of the block, from its first, have not been decoded.
@@ -226,10 +315,10 @@ impl Interval {
 impl Backward {
     pub(super) fn new(table: Arc<Table>, upper: Bound<&[u8]>, mode: ReadMode) -> Backward {
         let upper = Cut::upper(upper);
-        let blocks_left = (table.index().block_at(&upper) + 1).min(table.index().len());
+        let partitions_left = (table.top().block_at(&upper) + 1).min(table.top().len());
         let blocks = Blocks::new(table, mode, Direction::Backward);
-        let interval = Interval::default();
-        Backward { blocks, upper, seeking: true, blocks_left, block: None, intervals_left: 0, interval }
+        let (block, interval) = (None, Interval::default());
+        Backward { blocks, upper, seeking: true, partitions_left, blocks_left: 0, block, intervals_left: 0, interval }
     }
 
     /// Moves to the next entry, going back; `false` if there is none.
@@ -245,17 +334,23 @@ impl Backward {
     fn next_interval(&mut self) -> Result<bool> {
         loop {
             while self.intervals_left == 0 {
-                if self.blocks_left == 0 {
+                if self.blocks_left > 0 {
+                    self.next_block()?;
+                } else if self.partitions_left > 0 {
+                    let index = self.blocks.enter(self.partitions_left - 1)?.index();
+                    let within = if self.seeking { index.block_at(&self.upper) + 1 } else { usize::MAX };
+                    self.blocks_left = within.min(index.len());
+                    self.partitions_left -= 1;
+                } else {
                     return Ok(false);
                 }
-                self.next_block()?;
             }
             let Some(block) = &self.block else { return Ok(false) };
             let decoded = self.interval.decode(block, self.intervals_left - 1);
             decoded.map_err(|malformed| {
                 // Nothing of a half decoded interval may be walked when the caller tries again.
                 self.interval.entries.clear();
-                self.blocks.table.corrupt(malformed, self.blocks_left)
+                self.blocks.corrupt(malformed, self.blocks_left)
             })?;
             self.intervals_left -= 1;
             if self.seeking {
@@ -274,7 +369,7 @@ impl Backward {
         let n = self.blocks_left - 1;
         let block = self.blocks.load(n)?;
         self.intervals_left = if self.seeking {
-            block.restarts_before(&self.upper).map_err(|malformed| self.blocks.table.corrupt(malformed, n))?
+            block.restarts_before(&self.upper).map_err(|malformed| self.blocks.corrupt(malformed, n))?
         } else {
             block.restarts()
         };

@@ -1,7 +1,7 @@
 //! A table of which nothing may be taken for granted, part by part and block by block: for checking, showing and
 //! repairing. What can be read is told apart from what cannot, and no damage hides what lies behind it.
 //!
-//! With an index that can be read, it says where the blocks are. Without one they are carved out of the file: see
+//! Partitions that can be read say where their blocks are. Those of others are carved out of the file: see
 //! [`super::carve`].
 
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use std::sync::Arc;
 use super::Malformed;
 use super::block::{Block, common_prefix};
 use super::carve::carve;
-use super::filter::Filter;
 use super::footer::{self, FOOTER_BYTES, Footer, HEADER_BYTES};
 use super::index::Index;
+use super::partition::Partition;
 use super::properties::Properties;
 use super::ranges;
 use crate::codec::hash::KeyHash;
@@ -28,8 +28,9 @@ pub(crate) struct Parts {
     bytes: u64,
     /// What is wrong with these parts.
     pub(crate) problems: Vec<Error>,
-    pub(super) filter: Option<Filter>,
-    pub(super) index: Option<Index>,
+    pub(super) top: Option<Index>,
+    /// As many as the top has.
+    pub(super) partitions: Vec<Option<Partition>>,
     pub(crate) properties: Option<Properties>,
     /// Its range tombstones, if they can be read or there are none; carved out of the file if no footer says where they are.
     pub(crate) ranges: Option<Fragments>,
@@ -64,11 +65,11 @@ pub(crate) enum Piece {
 impl Parts {
     /// Reads the parts. What the disk refuses to read is a problem like any other.
     pub(crate) fn read(file: Arc<dyn File>, name: &str, id: TableId) -> Parts {
-        let (filter, index, properties) = (None, None, None);
+        let (top, partitions, properties) = (None, Vec::new(), None);
         let (name, problems) = (name.to_owned(), Vec::new());
         let (ranges, ranges_at, data_end) = (None, None, None);
         let mut parts =
-            Parts { file, name, id, bytes: 0, problems, filter, index, properties, ranges, ranges_at, data_end };
+            Parts { file, name, id, bytes: 0, problems, top, partitions, properties, ranges, ranges_at, data_end };
         if let Err(error) = parts.read_ends() {
             parts.problems.push(error);
         }
@@ -93,19 +94,68 @@ impl Parts {
         let mut bytes = [0; FOOTER_BYTES];
         read_exact(&*self.file, &self.name, &mut bytes, at)?;
         let footer = Footer::decode(&bytes, self.id, at).map_err(|malformed| self.corrupt(malformed, at))?;
-        self.data_end = Some(footer.ranges.offset);
+        self.data_end = Some(footer.partitions);
         self.ranges_at = Some((footer.ranges.offset, u64::from(footer.ranges.length)));
         self.ranges = match footer.ranges.length {
             0 => Some(Fragments::default()),
             _ => self.part(footer.ranges, ranges::decode),
         };
-        self.filter = self.part(footer.filter, Filter::decode);
-        self.index = self.part(footer.index, |bytes| match Index::decode(bytes)? {
-            index if index.data_end() == footer.ranges.offset => Ok(index),
-            _ => Err(Malformed("index does not cover the data blocks")),
+        self.top = self.part(footer.top, |bytes| match Index::decode(bytes, footer.partitions)? {
+            top if top.end() == footer.ranges.offset => Ok(top),
+            _ => Err(Malformed("top does not cover the partitions")),
         });
+        self.read_partitions(footer.partitions);
         self.properties = self.part(footer.properties, Properties::decode);
         Ok(())
+    }
+
+    fn read_partitions(&mut self, data_end: u64) {
+        let partitions = self.top.as_ref().map_or(0, Index::len);
+        // Where the blocks of those that could be read end.
+        let mut end = Some(HEADER_BYTES as u64);
+        for p in 0..partitions {
+            let Some(at) = self.top.as_ref().map(|top| top.handle(p)) else { return };
+            let separator = self.top.as_ref().map(|top| (top.separator(p).0.to_vec(), top.separator(p).1));
+            let partition = self.part(at, |bytes| {
+                let partition = Partition::decode(bytes, data_end)?;
+                let index = partition.index();
+                if end.is_some_and(|end| index.start() != end) || (p + 1 == partitions && index.end() != data_end) {
+                    return Err(Malformed("partitions do not cover the data blocks"));
+                }
+                let (key, seq) = index.separator(index.len() - 1);
+                if separator.is_some_and(|(top_key, top_seq)| (&*top_key, top_seq) != (key, seq)) {
+                    return Err(Malformed("partition does not end where the top says"));
+                }
+                Ok(partition)
+            });
+            end = partition.as_ref().map(|partition| partition.index().end());
+            self.partitions.push(partition);
+        }
+    }
+
+    /// Where the partitions are, and how many data blocks each leads to, if it can be read.
+    pub(super) fn partitions_at(&self) -> impl Iterator<Item = (usize, Handle, Option<usize>)> {
+        let top = self.top.iter().flat_map(|top| (0..top.len()).map(|p| top.handle(p)));
+        let blocks = |partition: &Option<Partition>| partition.as_ref().map(|partition| partition.index().len());
+        top.zip(&self.partitions).enumerate().map(move |(p, (at, partition))| (p, at, blocks(partition)))
+    }
+
+    /// Whether all partitions can be read, so that no block is missed.
+    pub(super) fn index_is_whole(&self) -> bool {
+        self.top.is_some() && self.partitions.iter().all(Option::is_some)
+    }
+
+    /// What separates a block of a partition that can be read from the one before it.
+    pub(super) fn separator_before(&self, (p, n): (usize, usize)) -> Option<(&[u8], SeqNo)> {
+        match n.checked_sub(1) {
+            Some(before) => Some(self.partitions[p].as_ref()?.index().separator(before)),
+            None => Some(self.top.as_ref()?.separator(p.checked_sub(1)?)),
+        }
+    }
+
+    /// What separates it from the one behind it.
+    pub(super) fn separator(&self, (p, n): (usize, usize)) -> Option<(&[u8], SeqNo)> {
+        Some(self.partitions.get(p)?.as_ref()?.index().separator(n))
     }
 
     fn part<T>(&mut self, at: Handle, decode: impl FnOnce(&[u8]) -> std::result::Result<T, Malformed>) -> Option<T> {
@@ -136,7 +186,7 @@ impl Parts {
 
     /// Whether nothing that can be read says where the data blocks end.
     pub(crate) fn tail_is_lost(&self) -> bool {
-        self.index.is_none() && self.data_end.is_none()
+        self.data_end.is_none()
     }
 
     /// The length of the file.
@@ -146,15 +196,34 @@ impl Parts {
 
     /// The data blocks in order, good and bad.
     pub(crate) fn pieces(self: &Arc<Self>) -> Pieces {
-        let places = match &self.index {
-            Some(index) => (0..index.len()).map(|n| Place::Block(index.handle(n))).collect(),
-            None => self.carved().into_iter().filter(|place| !self.is_ranges(place)).collect(),
-        };
-        Pieces { parts: self.clone(), places, next: 0, last: None }
+        Pieces { parts: self.clone(), places: self.places(), next: 0, last: None }
     }
 
-    fn carved(&self) -> Vec<Place> {
-        let end = self.data_end.unwrap_or(self.bytes);
+    /// Where they are, and as which one of which partition each is known.
+    pub(super) fn places(&self) -> Vec<(Place, Option<(usize, usize)>)> {
+        let mut places = Vec::new();
+        let mut end = HEADER_BYTES as u64;
+        for (p, partition) in self.partitions.iter().enumerate() {
+            let Some(index) = partition.as_ref().map(Partition::index) else { continue };
+            self.carve(end, index.start(), &mut places);
+            places.extend((0..index.len()).map(|n| (Place::Block(index.handle(n)), Some((p, n)))));
+            end = index.end();
+        }
+        self.carve(end, self.data_end.unwrap_or(self.bytes), &mut places);
+        places
+    }
+
+    /// Appends what data blocks can be made out between two places of the file.
+    fn carve(&self, start: u64, end: u64, places: &mut Vec<(Place, Option<(usize, usize)>)>) {
+        let carved = self.carved(start, end).into_iter().filter(|place| !self.is_ranges(place));
+        places.extend(carved.map(|place| (place, None)));
+    }
+
+    /// Data blocks, and range tombstones.
+    fn carved(&self, start: u64, end: u64) -> Vec<Place> {
+        if start >= end {
+            return Vec::new();
+        }
         let mut bytes = vec![0; usize::try_from(end).unwrap_or(0)];
         match self.file.read_at(&mut bytes, 0) {
             Ok(len) => bytes.truncate(len),
@@ -165,7 +234,7 @@ impl Parts {
             Ok(content) if ranges::is_ranges(&content) => ranges::decode(&content).is_ok(),
             content => content.and_then(Block::parse).and_then(|block| entries(&block)).is_ok(),
         };
-        carve(&bytes, HEADER_BYTES, self.id, is_block)
+        carve(&bytes, start as usize, self.id, is_block)
     }
 
     /// The range tombstones of a table that has lost its end.
@@ -174,7 +243,8 @@ impl Parts {
             Place::Block(at) => self.stored(at).ok().filter(|content| ranges::is_ranges(content)),
             Place::Gap { .. } => None,
         };
-        self.carved().into_iter().find_map(ranges).and_then(|content| ranges::decode(&content).ok())
+        let carved = self.carved(HEADER_BYTES as u64, self.bytes);
+        carved.into_iter().find_map(ranges).and_then(|content| ranges::decode(&content).ok())
     }
 
     fn is_ranges(&self, place: &Place) -> bool {
@@ -199,7 +269,7 @@ pub(super) enum Place {
 /// See [`Parts::pieces`].
 pub(crate) struct Pieces {
     parts: Arc<Parts>,
-    places: Vec<Place>,
+    places: Vec<(Place, Option<(usize, usize)>)>,
     next: usize,
     /// The last entry that was good.
     last: Option<(Vec<u8>, SeqNo)>,
@@ -210,7 +280,7 @@ impl Iterator for Pieces {
 
     fn next(&mut self) -> Option<Piece> {
         let n = self.next;
-        let place = *self.places.get(n)?;
+        let (place, _) = *self.places.get(n)?;
         self.next += 1;
         let (offset, length, found) = match place {
             Place::Block(at) => (at.offset, u64::from(at.length), self.entries(at)),
@@ -246,15 +316,15 @@ impl Pieces {
 
     /// Between which keys those of the n-th place lie.
     fn range(&self, n: usize) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
-        let Some(index) = &self.parts.index else {
-            let first_key = |place: &Place| match place {
+        let Some(known_as) = self.places[n].1 else {
+            let first_key = |(place, _): &(Place, _)| match place {
                 Place::Block(at) => self.entries(*at).ok()?.into_iter().next().map(|entry| entry.key),
                 Place::Gap { .. } => None,
             };
             return (self.last.as_ref().map(|(key, _)| key.clone()), self.places[n + 1..].iter().find_map(first_key));
         };
-        let separator = |n| index.separator(n).0.to_vec();
-        (n.checked_sub(1).map(separator), Some(separator(n)))
+        let key = |separator: Option<(&[u8], SeqNo)>| separator.map(|(key, _)| key.to_vec());
+        (key(self.parts.separator_before(known_as)), key(self.parts.separator(known_as)))
     }
 }
 

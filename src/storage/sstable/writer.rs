@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::block::common_prefix;
 use super::block_builder::{BlockBuilder, ENTRY_OVERHEAD};
-use super::filter::Filter;
 use super::footer::{self, FOOTER_BYTES, Footer};
+use super::partition::PartitionBuilder;
 use super::properties::Properties;
 use super::{Compression, TableOptions, index, ranges};
 use crate::codec::hash::KeyHash;
@@ -30,9 +30,11 @@ pub(crate) struct TableWriter {
     table: TableId,
     options: TableOptions,
     block: BlockBuilder,
-    index: Vec<u8>,
-    /// Of every user key once.
-    hashes: Vec<KeyHash>,
+    /// Of the data blocks since the last one that was closed.
+    partition: PartitionBuilder,
+    /// Those that are closed, encoded; with what comes behind them in the order of entries.
+    partitions: Vec<(Vec<u8>, Separator)>,
+    partition_bytes: u64,
     last_key: Vec<u8>,
     last_hash: KeyHash,
     last_seq: SeqNo,
@@ -40,6 +42,9 @@ pub(crate) struct TableWriter {
     ranges: Vec<Fragment>,
     range_bytes: usize,
 }
+
+/// See [`index::separator`].
+type Separator = (Vec<u8>, SeqNo);
 
 /// A finished table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,13 +80,16 @@ impl Bounds {
 impl TableWriter {
     /// Begins a table in an empty file; `name` is for messages.
     pub(crate) fn new(file: Arc<dyn File>, name: &str, table: TableId, options: TableOptions) -> TableWriter {
+        let output = Output::new(file, name.to_owned(), table, options.sync_every, &footer::header(table));
+        let partition = PartitionBuilder::new(output.position(), options.filter_bits_per_key);
         TableWriter {
-            output: Output::new(file, name.to_owned(), table, options.sync_every, &footer::header(table)),
+            output,
             table,
             options,
             block: BlockBuilder::default(),
-            index: Vec::new(),
-            hashes: Vec::new(),
+            partition,
+            partitions: Vec::new(),
+            partition_bytes: 0,
             last_key: Vec::new(),
             last_hash: KeyHash::of(b""),
             last_seq: SeqNo(0),
@@ -114,9 +122,7 @@ impl TableWriter {
         }
         if !same_key {
             self.last_hash = KeyHash::of(key);
-            if self.options.filter_bits_per_key > 0 {
-                self.hashes.push(self.last_hash);
-            }
+            self.partition.add_key(self.last_hash);
             self.last_key.truncate(shared);
             self.last_key.extend_from_slice(&key[shared..]);
         }
@@ -155,8 +161,17 @@ impl TableWriter {
 
     /// About how long the file would be if it were finished now.
     pub(crate) fn estimated_size(&self) -> u64 {
-        let filter = self.hashes.len() * usize::from(self.options.filter_bits_per_key) / 8;
-        self.output.position() + (self.block.len() + self.index.len() + filter + self.range_bytes + FOOTER_BYTES) as u64
+        let rest = self.block.len() + self.partition.encoded_len() + FOOTER_BYTES + self.range_bytes;
+        self.output.position() + self.partition_bytes + rest as u64
+    }
+
+    /// What writing it takes in memory now.
+    pub(crate) fn memory(&self) -> usize {
+        self.output.memory()
+            + self.block.len()
+            + self.partition.memory()
+            + self.partition_bytes as usize
+            + self.range_bytes
     }
 
     /// Writes what is left and syncs the file.
@@ -166,16 +181,20 @@ impl TableWriter {
         }
         self.properties.largest_key = std::mem::take(&mut self.last_key);
         self.ranges.iter().for_each(|fragment| self.properties.count_ranges(fragment));
+        let partitions = self.output.position();
+        let mut top = Vec::new();
+        for (partition, (key, seq)) in &self.partitions {
+            // A good filter looks random: compressing it is a waste.
+            let handle = self.output.block(partition, Compression::None)?;
+            index::put(&mut top, key, *seq, handle.length);
+        }
         let ranges = match &self.ranges[..] {
             [] => Handle { offset: self.output.position(), length: 0 },
             some => self.output.block(&ranges::encode(some), self.options.compression)?,
         };
-        let filter = Filter::build(&self.hashes, self.options.filter_bits_per_key);
-        // A good filter looks random: compressing it is a waste.
-        let filter = self.output.block(&filter.encode(), Compression::None)?;
-        let index = self.output.block(&self.index, self.options.compression)?;
+        let top = self.output.block(&top, self.options.compression)?;
         let properties = self.output.block(&self.properties.encode(), self.options.compression)?;
-        let footer = Footer { ranges, filter, index, properties }.encode(self.table);
+        let footer = Footer { partitions, ranges, top, properties }.encode(self.table);
         let file_bytes = self.output.finish(&footer)?;
         let bounds = Bounds::of(&self.properties, &Fragments::new(self.ranges));
         Ok(TableMeta { table: self.table, file_bytes, properties: self.properties, bounds })
@@ -186,9 +205,20 @@ impl TableWriter {
         let handle = self.output.block(self.block.finish(), self.options.compression)?;
         self.block.clear();
         let (key, seq) = index::separator((&self.last_key, self.last_seq), next);
-        index::put(&mut self.index, key, seq, handle.length);
+        self.partition.add_block((key, seq), handle.length);
         self.properties.data_blocks += 1;
         self.properties.data_bytes += u64::from(handle.length);
+        if next.is_none() || self.partition.bytes() >= self.options.partition_bytes {
+            let separator = (key.to_vec(), seq);
+            let mut following = PartitionBuilder::new(handle.end(), self.options.filter_bits_per_key);
+            if next == Some(&self.last_key) {
+                // Its versions go on, and it is not going to be added as a new key.
+                following.add_key(self.last_hash);
+            }
+            let closed = std::mem::replace(&mut self.partition, following).encode();
+            self.partition_bytes += closed.len() as u64;
+            self.partitions.push((closed, separator));
+        }
         Ok(())
     }
 }

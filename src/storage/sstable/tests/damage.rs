@@ -16,10 +16,19 @@ fn entries() -> Vec<Entry> {
     entries
 }
 
-/// Many blocks of few entries, and few blocks of several restart intervals.
+/// Many blocks of few entries in several partitions, and few blocks of several restart intervals in one.
 fn shapes() -> Vec<TableOptions> {
-    let shape = |block_bytes, compression| TableOptions { block_bytes, compression, ..TableOptions::default() };
-    [200, 1500].iter().flat_map(|&bytes| [Compression::None, Compression::Lz4].map(|c| shape(bytes, c))).collect()
+    let shape = |(block_bytes, partition_bytes), compression| TableOptions {
+        block_bytes,
+        partition_bytes,
+        compression,
+        ..TableOptions::default()
+    };
+    let sizes = [(200, 500), (1500, 64 << 10)];
+    sizes
+        .iter()
+        .flat_map(|&sizes| [Compression::None, Compression::Lz4, Compression::Zstd].map(|c| shape(sizes, c)))
+        .collect()
 }
 
 /// Everything that can be asked of a table gives an error or what was written. How many errors there were.
@@ -97,7 +106,7 @@ fn a_good_block_in_the_wrong_place_is_refused() {
     let good = file.bytes();
     let table = open(&file).unwrap();
     let block = |n| {
-        let handle = table.index().handle(n);
+        let handle: super::super::frame::Handle = table.data_blocks()[n];
         handle.offset as usize..handle.end() as usize
     };
     assert_eq!(block(0).len(), block(1).len());
@@ -124,10 +133,10 @@ fn nothing_panics_when_checksums_are_right_and_bytes_are_not() {
         let (file, _) = build_with(&entries, &ranges(), TABLE, options);
         let good = file.bytes();
         let table = open(&file).unwrap();
-        let mut stored: Vec<_> = (0..table.index().len()).map(|n| table.index().handle(n)).collect();
+        let mut stored = [table.data_blocks(), table.partitions()].concat();
         let footer_at = good.len() - FOOTER_BYTES;
-        // Range tombstones, filter, index and properties follow the data; the footer's handles say where.
-        for at in [0, 12, 24, 36].map(|at| footer_at + at) {
+        // Range tombstones, top and properties follow the partitions; the footer's handles say where.
+        for at in [8, 20, 32].map(|at| footer_at + at) {
             let offset = u64::from_le_bytes(good[at..at + 8].try_into().unwrap());
             let length = u32::from_le_bytes(good[at + 8..at + 12].try_into().unwrap());
             stored.push(super::super::frame::Handle { offset, length });

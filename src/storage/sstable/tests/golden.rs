@@ -3,9 +3,9 @@
 use super::*;
 use crate::storage::golden::{golden as check, hex, unhex};
 
-/// Two data blocks, the first with two restart points.
+/// Data blocks of several restart points, a partition for each.
 fn options(compression: Compression) -> TableOptions {
-    TableOptions { block_bytes: 500, compression, ..TableOptions::default() }
+    TableOptions { block_bytes: 500, partition_bytes: 1, compression, ..TableOptions::default() }
 }
 
 fn entries() -> Vec<Entry> {
@@ -47,6 +47,14 @@ fn a_compressed_table_stays_readable() {
     assert!(
         unhex(&golden).len() < build_with(&entries(), &ranges(), TABLE, options(Compression::None)).0.bytes().len()
     );
+    assert_holds(&open(&MemFile::with(&unhex(&golden))).unwrap(), &entries());
+}
+
+#[test]
+fn a_table_compressed_by_zstd_stays_readable() {
+    let (file, _) = build(&entries(), TABLE, options(Compression::Zstd));
+    let golden = check("sstable-zstd.hex", &hex(&file.bytes()));
+    assert!(unhex(&golden).len() < build(&entries(), TABLE, options(Compression::None)).0.bytes().len());
     assert_holds(&open(&MemFile::with(&unhex(&golden))).unwrap(), &entries());
 }
 

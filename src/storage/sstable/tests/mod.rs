@@ -9,7 +9,7 @@ mod salvage;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{Compression, Parts, ReadMode, Table, TableMeta, TableOptions, TableWriter, dump};
+use super::{Compression, Parts, ReadMode, Reads, Table, TableMeta, TableOptions, TableWriter, dump};
 use crate::codec::SeqNo;
 use crate::codec::hash::KeyHash;
 use crate::storage::testing::MemFile;
@@ -36,9 +36,9 @@ fn sort(entries: &mut [Entry]) {
     entries.sort_by(|a, b| a.key.cmp(&b.key).then(b.seq.cmp(&a.seq)));
 }
 
-/// Small blocks, so that few entries make many.
+/// Small blocks and partitions, so that few entries make many.
 fn small_blocks(compression: Compression) -> TableOptions {
-    TableOptions { block_bytes: 200, compression, ..TableOptions::default() }
+    TableOptions { block_bytes: 200, partition_bytes: 500, compression, ..TableOptions::default() }
 }
 
 fn build(entries: &[Entry], id: TableId, options: TableOptions) -> (Arc<MemFile>, TableMeta) {
@@ -91,7 +91,7 @@ fn backward(table: &Arc<Table>, upper: Bound<&[u8]>, mode: ReadMode) -> Result<V
 }
 
 fn get(table: &Table, key: &[u8], as_of: u64) -> Result<Option<Version>> {
-    table.get(key, SeqNo(as_of), KeyHash::of(key))
+    table.get(key, SeqNo(as_of), KeyHash::of(key), &mut Reads::default())
 }
 
 /// What [`get`] must find.

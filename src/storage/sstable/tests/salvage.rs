@@ -45,13 +45,13 @@ fn problems(file: &Arc<MemFile>) -> usize {
 #[test]
 fn a_flipped_byte_costs_at_most_its_own_block_and_is_noticed() {
     let rng = &mut Rng::new(7);
-    for compression in [Compression::None, Compression::Lz4] {
+    for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
         let entries = entries(rng);
         let (file, _) = build(&entries, TABLE, small_blocks(compression));
         let good = file.bytes();
         assert_eq!(problems(&file), 0);
         let table = open(&file).unwrap();
-        let blocks: Vec<_> = (0..table.index().len()).map(|n| table.index().handle(n)).collect();
+        let blocks = table.data_blocks();
         assert!(blocks.len() > 10);
         for at in 0..good.len() {
             let mut bytes = good.clone();
@@ -60,7 +60,7 @@ fn a_flipped_byte_costs_at_most_its_own_block_and_is_noticed() {
             assert!(problems(&damaged) > 0, "byte {at} is not noticed");
             let (found, lost) = salvage(&damaged);
             match blocks.iter().position(|block| (block.offset..block.end()).contains(&(at as u64))) {
-                // An end, the filter, the index or the properties: no entry is there.
+                // An end, a partition, the top or the properties: no entry is there.
                 None => assert_eq!(found, entries, "byte {at}"),
                 Some(n) => {
                     assert_eq!(lost, [(blocks[n].offset, blocks[n].end())], "byte {at}");
@@ -77,12 +77,12 @@ fn a_flipped_byte_costs_at_most_its_own_block_and_is_noticed() {
 #[test]
 fn without_its_index_a_damaged_table_gives_all_other_blocks_too() {
     let rng = &mut Rng::new(8);
-    for compression in [Compression::None, Compression::Lz4] {
+    for compression in [Compression::None, Compression::Lz4, Compression::Zstd] {
         let entries = entries(rng);
         let (file, _) = build(&entries, TABLE, small_blocks(compression));
         let blocks: Vec<_> = {
             let table = open(&file).unwrap();
-            (0..table.index().len()).map(|n| table.index().handle(n)).collect()
+            table.data_blocks()
         };
         let data_end = blocks.last().unwrap().end() as usize;
         for n in 0..blocks.len() {
