@@ -117,7 +117,9 @@ fn what_is_overwritten_gives_its_space_back() {
         db.flush().unwrap();
         settle(&db);
         let (on_disk, live) = (bytes(&disk, ".blob"), long_bytes(&model));
-        assert!(on_disk * 100 <= live * 115, "{strategy:?}: {on_disk} bytes for {live}");
+        // A run that is not merged for a while points to what newer ones have overwritten.
+        let percent = if strategy == Strategy::Leveled { 115 } else { 200 };
+        assert!(on_disk * 100 <= live * percent, "{strategy:?}: {on_disk} bytes for {live}");
         check(&db, &model, KEYS);
         // Deleted, all of it goes.
         let mut batch = WriteBatch::new();

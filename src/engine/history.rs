@@ -13,8 +13,9 @@ use super::sources::{KeyRange, TablesSource};
 use super::times::Moment;
 use super::version::{TableHandle, Version};
 use super::{Db, Result, SeqNo};
+use crate::codec::Slice;
+use crate::storage::Version as KeyVersion;
 use crate::storage::sstable::ReadMode;
-use crate::storage::{Kind, Version as KeyVersion};
 
 /// Versions that are taken from a memtable under one lock.
 const MEMTABLE_STEP: usize = 64;
@@ -57,7 +58,7 @@ impl Db {
     /// [`Error::NoHistory`]: super::Error::NoHistory
     /// [`Error::OutsideHistory`]: super::Error::OutsideHistory
     /// [`Options::history`]: super::Options::history
-    pub fn get_at(&self, key: &[u8], when: u64) -> Result<Option<crate::codec::Slice>> {
+    pub fn get_at(&self, key: &[u8], when: u64) -> Result<Option<Slice>> {
         Ok(self.snapshot_at(when)?.get(key)?.map(|found| found.value))
     }
 
@@ -198,9 +199,13 @@ impl KeyHistory {
             }
         };
         let between = self.deletes.iter().copied().filter(|at| version.seq < *at && *at < self.below);
-        // The first of them deleted it, the others found nothing.
-        match between.min() {
-            Some(at) if version.kind != Kind::Tombstone => {
+        // The first of them deleted it, unless it had expired by then; the others found nothing.
+        let lived = |at: &SeqNo| {
+            let time = self.shared.retention.time_of(*at).unwrap_or(0);
+            alive(version.kind, Slice::default, time).is_some()
+        };
+        match between.min().filter(lived) {
+            Some(at) => {
                 self.deleted = Some(version);
                 Ok(Some(KeyVersion::deleted(at)))
             }
@@ -209,19 +214,17 @@ impl KeyHistory {
     }
 
     fn advance(&mut self) -> Result<Option<PastValue>> {
-        while let Some(KeyVersion { seq, kind, value }) = self.next_version()? {
-            self.below = seq;
-            self._pin.check()?;
-            if seq > self.oldest.seq {
-                let time = self.shared.retention.time_of(seq).or(Some(self.oldest.time));
-                return Ok(Some(PastValue { seq, time, found: alive(kind, || value, 0) }));
-            }
-            // What the key held when the window begins. What it held before that may be gone or not.
-            self.done = true;
-            let found = alive(kind, || value, self.oldest.time);
-            return Ok(found.map(|found| PastValue { seq, time: None, found: Some(found) }));
+        let Some(KeyVersion { seq, kind, value }) = self.next_version()? else { return Ok(None) };
+        self.below = seq;
+        self._pin.check()?;
+        if seq > self.oldest.seq {
+            let time = self.shared.retention.time_of(seq).or(Some(self.oldest.time));
+            return Ok(Some(PastValue { seq, time, found: alive(kind, || value, 0) }));
         }
-        Ok(None)
+        // What the key held when the window begins. What it held before that may be gone or not.
+        self.done = true;
+        let found = alive(kind, || value, self.oldest.time);
+        Ok(found.map(|found| PastValue { seq, time: None, found: Some(found) }))
     }
 }
 

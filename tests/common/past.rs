@@ -63,7 +63,7 @@ impl Past {
                 Change::Delete(key) => self.write(time, key, None),
                 Change::DeleteRange(start, end) => {
                     let within = |key: &Vec<u8>| key >= start && end.as_ref().is_none_or(|end| key < end);
-                    let held = |key: &Vec<u8>| self.held(key, u64::MAX).is_some();
+                    let held = |key: &Vec<u8>| alive(&self.held(key, time), time).is_some();
                     let gone: Vec<_> = self.keys().into_iter().filter(|key| within(key) && held(key)).collect();
                     for key in gone {
                         self.write(time, &key, None);
