@@ -165,6 +165,9 @@ fn engine(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
         );
         field(text, &format!("reads{level}"), about);
     }
+    let blobs = stats.blobs;
+    let about = format_args!("files={},bytes={},garbage={}", blobs.files, blobs.bytes, blobs.garbage_bytes);
+    field(text, "blobs", about);
     field(text, "memtable_bytes", stats.memtable_bytes);
     field(text, "sealed_memtables", stats.sealed_memtables);
     field(text, "log_bytes", stats.log_bytes);

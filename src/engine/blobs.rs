@@ -16,6 +16,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use parking_lot::Mutex;
 
 use super::Result;
+use super::stats::BlobStats;
 use super::version::{TableHandle, Version, delete};
 use crate::codec::Slice;
 use crate::fs::Fs;
@@ -121,6 +122,15 @@ pub(crate) fn uses(version: &Version) -> BTreeMap<FileNumber, BlobUse> {
         sum.used_bytes += blob.used_bytes;
     }
     all
+}
+
+pub(crate) fn stats(version: &Version) -> BlobStats {
+    let add = |all: BlobStats, blob: BlobUse| BlobStats {
+        files: all.files + 1,
+        bytes: all.bytes + blob.file_bytes,
+        garbage_bytes: all.garbage_bytes + blob.garbage(),
+    };
+    uses(version).into_values().fold(BlobStats::default(), add)
 }
 
 /// The files with so much garbage that their values should move.

@@ -53,7 +53,7 @@ pub use history::{KeyHistory, PastValue};
 pub use options::{Clock, Compression, Durability, Entropy, Options};
 pub use retention::{HistoryStats, SnapshotStats};
 pub use snapshot::{Entry, Found, Range, Snapshot};
-pub use stats::{LevelStats, MemoryStats, Stats, Waits};
+pub use stats::{BlobStats, LevelStats, MemoryStats, Stats, Waits};
 pub(crate) use transact::{Outcome, Read};
 
 /// Keys are 1 byte to 64 KiB: they are kept in indexes, and a longer one is a value in the wrong place.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::blobs;
 use super::compaction::Why;
 use super::retention::{HistoryStats, SnapshotStats};
 use super::shared::Shared;
@@ -110,12 +111,25 @@ impl MemoryStats {
     }
 }
 
+/// Blob files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlobStats {
+    /// How many.
+    pub files: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Of those, values that no table points to any more.
+    pub garbage_bytes: u64,
+}
+
 /// What the engine tells of itself. Counters run from when the database was opened.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
     /// By level, from 0.
     pub levels: [LevelStats; LEVELS],
+    /// Files with values that are put apart, with [`super::Options::blob_threshold`].
+    pub blobs: BlobStats,
     /// Bytes in memtables, about.
     pub memtable_bytes: u64,
     /// Memtables that wait to be flushed.
@@ -174,7 +188,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Bytes written to tables, by flush and compaction, for each byte that was given to be written; 0 as long as none
+    /// Bytes written to tables and blob files, by flush and compaction, for each byte that was given to be written; 0 as long as none
     /// was. Below 1 where memtables take overwrites or compression pays. The log comes on top: once each byte.
     pub fn write_amplification(&self) -> f64 {
         (self.flushed_bytes + self.compaction_written_bytes) as f64 / self.user_bytes.max(1) as f64
@@ -221,6 +235,7 @@ impl Shared {
         };
         Stats {
             levels,
+            blobs: blobs::stats(&state.version),
             memtable_bytes,
             sealed_memtables: state.sealed.len() as u64,
             log_bytes: self.catalog.closed_log_bytes(),

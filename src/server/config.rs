@@ -38,6 +38,12 @@ pub struct Config {
     #[arg(long, env = "CHRONOS_COMPRESSION", value_name = "KIND", default_value = "lz4", help_heading = "Data")]
     pub compression: TableCompression,
 
+    /// Put values of at least this size apart, into files that compaction does not rewrite: fewer bytes written, one more
+    /// read for each value. 0 puts none apart
+    #[arg(long, env = "CHRONOS_BLOB_THRESHOLD", value_name = "SIZE", default_value = "0", value_parser = parse_size,
+          help_heading = "Data")]
+    pub blob_threshold: usize,
+
     /// With `--compaction fifo`: drop data that was written longer ago than this [default: any age]
     #[arg(long, env = "CHRONOS_FIFO_MAX_AGE", value_name = "DURATION", value_parser = parse_duration,
           help_heading = "Data")]
@@ -167,6 +173,7 @@ impl Default for Config {
             memory: 256 << 20,
             compaction: Compaction::Leveled,
             compression: TableCompression::Lz4,
+            blob_threshold: 0,
             fifo_max_age: None,
             fifo_max_size: None,
             history: Duration::ZERO,
@@ -240,6 +247,7 @@ impl Config {
         };
         let options = Options::new().durability(self.durability).memory(self.memory);
         let options = options.compaction(compaction).compression(compression).history(self.history);
+        let options = options.blob_threshold(Some(self.blob_threshold).filter(|bytes| *bytes > 0));
         match self.snapshot_max_age {
             Some(age) => options.snapshot_max_age(age),
             None => options,
@@ -290,6 +298,7 @@ impl Config {
             ("save", String::new()),
             ("timeout", seconds(self.idle_timeout)),
             ("compaction", format!("{:?}", self.compaction).to_lowercase()),
+            ("blob-threshold", self.blob_threshold.to_string()),
             ("compression", format!("{:?}", self.compression).to_lowercase()),
             ("durability", show_durability(self.durability)),
             ("checkpoint-dir", self.checkpoint_dir.as_ref().map_or(String::new(), |dir| dir.display().to_string())),
