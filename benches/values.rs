@@ -82,10 +82,13 @@ fn run(size: usize, threshold: Option<usize>) {
         found += u64::from(db.get(&key(rng.below(keys))).expect("get").is_some());
     }
     let read = started.elapsed() / READS as u32;
+    let started = Instant::now();
+    let scanned: usize = db.range::<&[u8]>(..).map(|entry| entry.expect("scan").value.len()).sum();
+    let scan = scanned as f64 / started.elapsed().as_secs_f64() / 1e6;
     let place = if threshold.is_some() { "blobs" } else { "tables" };
     println!(
         "{size:>6}  {place:<6}  written {written:>5.2} (settled {:>5.2})  space {:>4.2} (settled {:>4.2})  {:>6.1} MB/s  \
-         get {:>6.1} us ({} of {READS})",
+         get {:>6.1} us ({} of {READS})  scan {scan:>6.0} MB/s",
         db.stats().write_amplification(),
         during as f64 / least as f64,
         after as f64 / least as f64,

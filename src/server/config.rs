@@ -40,7 +40,7 @@ pub struct Config {
 
     /// Put values of at least this size apart, into files that compaction does not rewrite: fewer bytes written, one more
     /// read for each value. 0 puts none apart
-    #[arg(long, env = "CHRONOS_BLOB_THRESHOLD", value_name = "SIZE", default_value = "0", value_parser = parse_size,
+    #[arg(long, env = "CHRONOS_BLOB_THRESHOLD", value_name = "SIZE", default_value = "4KiB", value_parser = parse_size,
           help_heading = "Data")]
     pub blob_threshold: usize,
 
@@ -173,7 +173,7 @@ impl Default for Config {
             memory: 256 << 20,
             compaction: Compaction::Leveled,
             compression: TableCompression::Lz4,
-            blob_threshold: 0,
+            blob_threshold: 4 << 10,
             fifo_max_age: None,
             fifo_max_size: None,
             history: Duration::ZERO,
