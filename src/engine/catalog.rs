@@ -27,7 +27,7 @@ use crate::fs::Fs;
 use crate::storage::give_up;
 use crate::storage::manifest::{Change, Edit, ManifestWriter};
 use crate::storage::names::{FileName, FileNumber};
-use crate::storage::wal::SegmentWriter;
+use crate::storage::wal::{Room, SegmentWriter};
 
 /// A manifest is rewritten once it is this many times as long as its live content ...
 const REWRITE_FACTOR: u64 = 8;
@@ -221,10 +221,10 @@ impl Catalog {
         self.inner.lock().closed = true;
     }
 
-    /// A new segment, filled ahead to `prepared` bytes: durable, and listed in the manifest.
-    pub(crate) fn new_segment(&self, prepared: u64) -> Result<SegmentWriter> {
+    /// A new segment: durable, and listed in the manifest.
+    pub(crate) fn new_segment(&self, room: Room) -> Result<SegmentWriter> {
         let number = self.new_file();
-        let segment = SegmentWriter::create(&*self.fs, number, self.entropy.draw(), prepared)?;
+        let segment = SegmentWriter::create(&*self.fs, number, self.entropy.draw(), room)?;
         if let Err(error) = self.fs.sync_dir() {
             give_up(&*self.fs, &FileName::Wal(number).to_string());
             return Err(crate::storage::Error::io(".", "sync the directory")(error).into());

@@ -10,7 +10,7 @@ use super::commit::{Failure, REMEMBERED_FAILURES};
 use super::options::Durability;
 use super::shared::Shared;
 use super::{Error, Result, SeqNo};
-use crate::storage::wal::{GROUP_PREFIX_LEN, Position, SegmentWriter};
+use crate::storage::wal::{GROUP_PREFIX_LEN, Position, Room, SegmentWriter};
 
 /// A buffer that one large value has blown up is not kept.
 const KEPT_BUFFER_BYTES: usize = 4 << 20;
@@ -176,13 +176,13 @@ impl Shared {
 
     /// Makes the next segment ready if there is none, and tells the manifest of closed ones.
     pub(crate) fn prepare_segment(&self) -> Result<()> {
-        self.prepare_segment_of(self.options.segment_bytes)
+        self.prepare_segment_of(self.options.segment_room())
     }
 
-    fn prepare_segment_of(&self, bytes: u64) -> Result<()> {
+    fn prepare_segment_of(&self, room: Room) -> Result<()> {
         let _turn = self.commit.preparing.lock();
         if self.commit.spare.lock().is_none() {
-            let segment = self.catalog.new_segment(bytes)?;
+            let segment = self.catalog.new_segment(room)?;
             *self.commit.spare.lock() = Some(segment);
         }
         self.catalog.record_closed_segments()
@@ -336,7 +336,7 @@ impl Shared {
             self.flush_what_the_log_lost()?;
         }
         // A small one, as at a start: a disk that was full may have little room now.
-        self.prepare_segment_of(self.options.first_segment_bytes())?;
+        self.prepare_segment_of(self.options.first_segment_room())?;
         let Some(mut segment) = self.commit.spare.lock().take() else {
             return Err(Error::ReadOnly("the next log segment is gone".to_owned()));
         };

@@ -18,6 +18,7 @@ mod error;
 pub(crate) mod expiries;
 mod flush;
 mod history;
+mod key_order;
 mod log;
 mod lookup;
 pub(crate) mod memtable;

@@ -10,6 +10,7 @@ use super::flush::MAX_SEALED;
 use super::{Db, Error, Result, Strategy};
 use crate::fs::Fs;
 pub use crate::storage::sstable::Compression;
+use crate::storage::wal::Room;
 
 /// How far the first log segment after a start is filled ahead: the next one is ready long before it is full.
 const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
@@ -172,7 +173,7 @@ impl Options {
         self
     }
 
-    /// The size in bytes that a log segment is filled ahead to.
+    /// The size in bytes of a log segment; with [`Durability::Always`] it is filled ahead.
     pub fn segment_bytes(mut self, bytes: u64) -> Options {
         self.segment_bytes = bytes;
         self
@@ -292,9 +293,14 @@ impl Options {
         (self.memtable_bytes / 2).clamp(LEAST_GROUP_BYTES, MAX_GROUP_BYTES)
     }
 
+    /// What a log segment is given.
+    pub(crate) fn segment_room(&self) -> Room {
+        Room { bytes: self.segment_bytes, filled: self.durability == Durability::Always }
+    }
+
     /// The first segment is zeroed while somebody waits for the start, so it is shorter.
-    pub(crate) fn first_segment_bytes(&self) -> u64 {
-        self.segment_bytes.min(FIRST_SEGMENT_BYTES)
+    pub(crate) fn first_segment_room(&self) -> Room {
+        Room { bytes: self.segment_bytes.min(FIRST_SEGMENT_BYTES), ..self.segment_room() }
     }
 
     /// Opens the database in `directory`, creating both if needed.

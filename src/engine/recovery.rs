@@ -182,7 +182,7 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
         sync_file(&*fs, &FileName::Manifest(current).to_string())?;
         fs.sync_dir().map_err(|source| Error::Io { file: fs.describe(), what: "sync the directory", source })?;
     }
-    let segment = match begun.and_then(|()| catalog.new_segment(options.first_segment_bytes())) {
+    let segment = match begun.and_then(|()| catalog.new_segment(options.first_segment_room())) {
         Err(error) if current.is_some() => {
             error!(%error, "the disk takes no writes: reads are served, writes are refused until a log file can be begun");
             Err(error)

@@ -40,6 +40,16 @@ pub(crate) struct Position {
     pub(crate) time_ms: u64,
 }
 
+/// What a segment is given when it begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Groups go into it up to this length.
+    pub(crate) bytes: u64,
+    /// Whether all of that is filled with zeros ahead of the records, so that a sync of them has only them to write, and not
+    /// the file's new length. That writes each byte twice, and pays only where each group is synced.
+    pub(crate) filled: bool,
+}
+
 /// A segment being written.
 pub(crate) struct SegmentWriter {
     file: Arc<dyn File>,
@@ -48,26 +58,29 @@ pub(crate) struct SegmentWriter {
     number: FileNumber,
     /// Where the next record goes.
     end: u64,
-    /// How far the file is filled with zeros.
+    /// The length of the file when it was begun.
     prepared: u64,
+    /// Groups go into it up to here.
+    capacity: u64,
 }
 
 impl SegmentWriter {
-    /// Creates the segment, fills it with zeros up to `prepared` bytes and syncs it. Its name is not durable yet: the
-    /// caller syncs the directory before it relies on it. After an error there is no file: a full disk has no room for
-    /// a part of one.
-    pub(crate) fn create(fs: &dyn Fs, number: FileNumber, salt: u64, prepared: u64) -> Result<SegmentWriter> {
+    /// Creates the segment, fills it with zeros if it is to be, and syncs it. Its name is not durable yet: the caller
+    /// syncs the directory before it relies on it. After an error there is no file: a full disk has no room for a part
+    /// of one.
+    pub(crate) fn create(fs: &dyn Fs, number: FileNumber, salt: u64, room: Room) -> Result<SegmentWriter> {
         let name = FileName::Wal(number).to_string();
         let io = |what| Error::io(&name, what);
         let file = fs.create(&name).map_err(io("create"))?;
         let id = LogId { magic: MAGIC, number: number.0, salt };
         let header = id.header();
+        let ahead = if room.filled { room.bytes } else { 0 };
         let fill = || {
             file.write_at(&header, 0).map_err(io("write the header"))?;
             let mut end = header.len() as u64;
-            let zeros = vec![0; ZERO_CHUNK.min(prepared as usize)];
-            while end < prepared {
-                let len = (prepared - end).min(zeros.len() as u64);
+            let zeros = vec![0; ZERO_CHUNK.min(ahead as usize)];
+            while end < ahead {
+                let len = (ahead - end).min(zeros.len() as u64);
                 file.write_at(&zeros[..len as usize], end).map_err(io("fill ahead"))?;
                 end += len;
             }
@@ -75,7 +88,10 @@ impl SegmentWriter {
             Ok(end)
         };
         match fill() {
-            Ok(prepared) => Ok(SegmentWriter { file, number, id, end: header.len() as u64, prepared, name }),
+            Ok(prepared) => {
+                let end = header.len() as u64;
+                Ok(SegmentWriter { file, number, id, end, prepared, capacity: room.bytes, name })
+            }
             Err(error) => {
                 super::give_up(fs, &name);
                 Err(error)
@@ -92,7 +108,7 @@ impl SegmentWriter {
         self.end
     }
 
-    /// How far the file is filled with zeros: its length, until more than that is written.
+    /// The length of the file, until more than that is written.
     pub(crate) fn prepared(&self) -> u64 {
         self.prepared
     }
@@ -102,9 +118,9 @@ impl SegmentWriter {
         self.end == self.id.header().len() as u64
     }
 
-    /// Whether a group of `len` bytes, prefix included, fits into the part that is filled ahead.
+    /// Whether a group of `len` bytes, prefix included, goes into what it was given.
     pub(crate) fn fits(&self, len: usize) -> bool {
-        self.end + len as u64 <= self.prepared
+        self.end + len as u64 <= self.capacity
     }
 
     /// Writes a group: `buffer` is [`GROUP_PREFIX_LEN`] bytes of room and then the batches. Not synced.
@@ -253,7 +269,8 @@ mod tests {
     /// Two groups and a marker, in a segment that is filled ahead.
     fn segment() -> Vec<u8> {
         let fs = SimFs::new();
-        let mut segment = SegmentWriter::create(&fs, NUMBER, 0x0123_4567_89ab_cdef, 240).unwrap();
+        let mut segment =
+            SegmentWriter::create(&fs, NUMBER, 0x0123_4567_89ab_cdef, Room { bytes: 240, filled: true }).unwrap();
         assert!(segment.is_empty() && segment.fits(208) && !segment.fits(209));
         group(&mut segment, PUT_AND_DELETE, position(101, 100));
         group(&mut segment, EXPIRING, position(103, 102));
@@ -282,7 +299,7 @@ mod tests {
     /// A record of a kind that only a newer Chronos knows.
     fn with_kind(kind: u8) -> Vec<u8> {
         let fs = SimFs::new();
-        let mut segment = SegmentWriter::create(&fs, NUMBER, 1, 0).unwrap();
+        let mut segment = SegmentWriter::create(&fs, NUMBER, 1, Room { bytes: 0, filled: true }).unwrap();
         segment.write(kind, &mut [0; GROUP_PREFIX_LEN], position(1, 0)).unwrap();
         group(&mut segment, PUT_AND_DELETE, position(1, 0));
         fs.read_file(NAME).unwrap()
@@ -316,7 +333,7 @@ mod tests {
     fn positions_that_cannot_be_are_damage() {
         for (first, watermark) in [(0, 0), (u64::MAX, 0), (1, u64::MAX)] {
             let fs = SimFs::new();
-            let mut segment = SegmentWriter::create(&fs, NUMBER, 1, 0).unwrap();
+            let mut segment = SegmentWriter::create(&fs, NUMBER, 1, Room { bytes: 0, filled: true }).unwrap();
             let position = Position { first: SeqNo(first), watermark: SeqNo(watermark), time_ms: 0 };
             group(&mut segment, PUT_AND_DELETE, position);
             let bytes = fs.read_file(NAME).unwrap();
