@@ -116,6 +116,19 @@ impl Table {
     fn get_entry(&self, key: &[u8], as_of: SeqNo, hash: KeyHash, reads: &mut Reads) -> Result<Option<Version>> {
         reads.asked += 1;
         let Some(p) = self.partition_for(key, as_of) else { return Ok(None) };
+        // With everything cached no reference to the partition is counted: other threads ask it, too.
+        if let Some(partition) = self.peek_partition(p) {
+            if !partition.filter().may_contain(hash) {
+                reads.filtered += 1;
+                return Ok(None);
+            }
+            let Some(n) = partition.index().find(key, as_of) else { return Ok(None) };
+            if let Some(block) = self.cached_block(&partition, n) {
+                reads.cached_blocks += 1;
+                return Table::find_in(block, key, as_of, hash, reads)
+                    .map_err(|what| self.corrupt(what, &partition, n));
+            }
+        }
         let partition = match self.cache.get(&self.slots, p) {
             Some(partition) => partition,
             None => {
@@ -128,20 +141,21 @@ impl Table {
             return Ok(None);
         }
         let Some(n) = partition.index().find(key, as_of) else { return Ok(None) };
-        let block = match self.cached_block(&partition, n) {
-            Some(block) => {
-                reads.cached_blocks += 1;
-                block
-            }
-            None => {
-                reads.read_blocks += 1;
-                let handle = partition.index().handle(n);
-                let block = self.parse_block(&partition, n, &self.read(handle.offset, handle.length as usize)?)?;
-                self.keep_block(&partition, n, &block);
-                block
-            }
-        };
-        let found = block.find(key, hash, as_of).map_err(|malformed| self.corrupt(malformed, &partition, n))?;
+        reads.read_blocks += 1;
+        let handle = partition.index().handle(n);
+        let block = self.parse_block(&partition, n, &self.read(handle.offset, handle.length as usize)?)?;
+        self.keep_block(&partition, n, &block);
+        Table::find_in(block, key, as_of, hash, reads).map_err(|what| self.corrupt(what, &partition, n))
+    }
+
+    fn find_in(
+        block: Block,
+        key: &[u8],
+        as_of: SeqNo,
+        hash: KeyHash,
+        reads: &mut Reads,
+    ) -> std::result::Result<Option<Version>, Malformed> {
+        let found = block.find(key, hash, as_of)?;
         reads.false_positives += u64::from(found.is_none());
         Ok(found)
     }
