@@ -59,6 +59,13 @@ fn fill(db: &Db, model: &mut Model, round: u64) {
     }
 }
 
+/// One tombstone for each key.
+fn delete_all(db: &Db) {
+    let mut batch = WriteBatch::new();
+    (0..KEYS).for_each(|n| batch.delete(&key(n)));
+    db.write(&batch).unwrap();
+}
+
 fn files(disk: &SimFs, end: &str) -> Vec<String> {
     disk.list().unwrap().into_iter().filter(|name| name.ends_with(end)).collect()
 }
@@ -122,13 +129,32 @@ fn what_is_overwritten_gives_its_space_back() {
         assert!(on_disk * 100 <= live * percent, "{strategy:?}: {on_disk} bytes for {live}");
         check(&db, &model, KEYS);
         // Deleted, all of it goes.
-        let mut batch = WriteBatch::new();
-        (0..KEYS).for_each(|n| batch.delete(&key(n)));
-        db.write(&batch).unwrap();
+        delete_all(&db);
         db.compact().unwrap();
         settle(&db);
         assert_eq!(files(&disk, ".blob"), Vec::<String>::new(), "{strategy:?}");
     }
+}
+
+#[test]
+fn a_range_delete_gives_the_space_of_values_back_though_nobody_writes() {
+    let disk = SimFs::new();
+    // Few entries, long values: the tables are smaller than the memtable that has the range tombstone.
+    let db = open(&disk, options());
+    for n in 0..20 {
+        db.put(&key(n), &[b'v'; 4_000]).unwrap();
+    }
+    db.flush().unwrap();
+    settle(&db);
+    assert!(bytes(&disk, ".blob") > 20 * 4_000);
+    // What else is in the memtable is more than what is in the tables.
+    for n in 100..140 {
+        db.put(&key(n), &[b's'; 100]).unwrap();
+    }
+    db.delete_range(&key(0), Some(&key(50))).unwrap();
+    settle(&db);
+    assert_eq!(files(&disk, ".blob"), Vec::<String>::new());
+    assert_eq!(contents(&db).unwrap().len(), 40);
 }
 
 #[test]
@@ -142,9 +168,7 @@ fn a_reader_keeps_the_files_that_it_needs() {
     let mut range = db.range::<&[u8]>(..);
     let first = range.next().unwrap().unwrap();
     let before = files(&disk, ".blob");
-    let mut batch = WriteBatch::new();
-    (0..KEYS).for_each(|n| batch.delete(&key(n)));
-    db.write(&batch).unwrap();
+    delete_all(&db);
     // Tables that nothing needs to read again are dropped; the range holds the old version.
     db.compact().unwrap();
     settle(&db);

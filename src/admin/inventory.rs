@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::engine::version::{LEVELS, Listed, Replayed, TableSource};
 use crate::engine::{Error, Result};
 use crate::fs::Fs;
-use crate::storage::blob::BlobUse;
+use crate::storage::blob::{BlobUse, add_up};
 use crate::storage::log::Piece;
 use crate::storage::manifest::{self, Change, Edit, TableMeta};
 use crate::storage::names::{FileName, FileNumber};
@@ -139,11 +139,7 @@ impl Inventory {
 
     /// The blob files that tables point into, their lengths, and what all tables together point to.
     pub(crate) fn blobs(&self) -> BTreeMap<FileNumber, BlobUse> {
-        let mut all: BTreeMap<FileNumber, BlobUse> = BTreeMap::new();
-        for blob in self.tables.values().flat_map(|(_, meta)| &meta.blobs) {
-            all.entry(blob.file).or_insert(BlobUse { used_bytes: 0, ..*blob }).used_bytes += blob.used_bytes;
-        }
-        all
+        add_up(self.tables.values().flat_map(|(_, meta)| &meta.blobs))
     }
 
     /// The tables of each level, ascending by key.

@@ -20,7 +20,7 @@ use super::stats::BlobStats;
 use super::version::{TableHandle, Version, delete};
 use crate::codec::Slice;
 use crate::fs::Fs;
-use crate::storage::blob::{BlobFile, BlobUse, Pointer};
+use crate::storage::blob::{BlobFile, BlobUse, Pointer, add_up};
 use crate::storage::manifest::TableMeta;
 use crate::storage::names::{FileName, FileNumber};
 use crate::storage::{Error, FilePool};
@@ -49,13 +49,14 @@ impl BlobHandle {
     }
 
     pub(crate) fn read(&self, pointer: Pointer) -> Result<Slice> {
-        if self.opened.get().is_none() {
-            let name = FileName::Blob(self.number).to_string();
-            let file = self.files.open(&name).map_err(Error::io(&name, "open"))?;
-            // Two threads may both do so, one result is kept.
-            let _ = self.opened.set(BlobFile::open(file, self.number)?);
+        if let Some(blob) = self.opened.get() {
+            return Ok(blob.read(pointer)?);
         }
-        Ok(self.opened.wait().read(pointer)?)
+        let name = FileName::Blob(self.number).to_string();
+        let file = self.files.open(&name).map_err(Error::io(&name, "open"))?;
+        let opened = BlobFile::open(file, self.number)?;
+        // Two threads may both do so, one result is kept.
+        Ok(self.opened.get_or_init(|| opened).read(pointer)?)
     }
 
     /// No table of a version that a restart could find points into it.
@@ -116,12 +117,7 @@ impl Blobs {
 
 /// What all tables of a version together point to.
 pub(crate) fn uses(version: &Version) -> BTreeMap<FileNumber, BlobUse> {
-    let mut all: BTreeMap<FileNumber, BlobUse> = BTreeMap::new();
-    for blob in version.tables().flat_map(|(_, table)| &table.meta.blobs) {
-        let sum = all.entry(blob.file).or_insert(BlobUse { used_bytes: 0, ..*blob });
-        sum.used_bytes += blob.used_bytes;
-    }
-    all
+    add_up(version.tables().flat_map(|(_, table)| &table.meta.blobs))
 }
 
 pub(crate) fn stats(version: &Version) -> BlobStats {

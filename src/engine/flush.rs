@@ -103,7 +103,7 @@ impl Shared {
         let gone = state.version.tables().filter(|(_, table)| {
             ranges.cover(&table.meta.smallest, &table.meta.largest, SeqNo::MAX) > Some(table.meta.last_seq)
         });
-        let freed: u64 = gone.map(|(_, table)| table.meta.size).sum();
+        let freed: u64 = gone.map(|(_, table)| table.meta.bytes_with_values()).sum();
         if freed > state.active.bytes() as u64 {
             let mut writer = self.commit.writer();
             // A writer may have come first.

@@ -16,6 +16,7 @@
 //! points to (`BlobUse`, in the manifest), so what is garbage follows from the version alone, and a file that no table
 //! points into is no longer part of the database.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::frame::{self, Handle, Malformed};
@@ -91,6 +92,15 @@ impl BlobUse {
     pub(crate) fn garbage(self) -> u64 {
         self.file_bytes.saturating_sub(HEADER_BYTES as u64 + self.used_bytes)
     }
+}
+
+/// What several tables together point to, by file.
+pub(crate) fn add_up<'a>(uses: impl Iterator<Item = &'a BlobUse>) -> BTreeMap<FileNumber, BlobUse> {
+    let mut all: BTreeMap<FileNumber, BlobUse> = BTreeMap::new();
+    for blob in uses {
+        all.entry(blob.file).or_insert(BlobUse { used_bytes: 0, ..*blob }).used_bytes += blob.used_bytes;
+    }
+    all
 }
 
 /// A blob file being written.
