@@ -57,7 +57,7 @@ pub use options::{Clock, Compression, Durability, Entropy, Options};
 pub use range::{Entry, EntryRef, Range};
 pub use retention::{HistoryStats, SnapshotStats};
 pub use snapshot::{Found, Snapshot};
-pub use stats::{BlobStats, LevelStats, MemoryStats, Stats, Waits};
+pub use stats::{BlobStats, LevelStats, LogStats, MemoryStats, Stats, Waits};
 pub(crate) use transact::{Outcome, Read};
 
 /// Keys are 1 byte to 64 KiB: they are kept in indexes, and a longer one is a value in the wrong place.
