@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use chronos::codec::Rng;
 
-use crate::Progress;
+use crate::server::Progress;
 use crate::wire::{Connection, Dialect, encode};
 
 /// Shared keys of each kind.
