@@ -20,6 +20,7 @@ mod server;
 #[path = "../common/wire.rs"]
 mod wire;
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::thread;
@@ -63,6 +64,9 @@ struct Totals {
     replayed: u64,
     flushes: usize,
     compactions: usize,
+    /// Files of large values that were there at a start, and those of them that were gone at a later one.
+    blobs: BTreeSet<String>,
+    blobs_gone: BTreeSet<String>,
 }
 
 /// One directory, its clients, and one server life after the other.
@@ -88,11 +92,19 @@ impl Story<'_> {
             self.totals.killed_while_starting += 1;
         }
         let server = Server::start(self.dir, &self.flags);
+        self.count_blobs();
         let replayed = server.replayed();
         assert!(!self.in_order || replayed == 0, "after an orderly end {replayed} changes were replayed");
         self.totals.replayed += replayed;
         self.audit(&server);
         server
+    }
+
+    fn count_blobs(&mut self) {
+        let names = std::fs::read_dir(self.dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let now: BTreeSet<String> = names.filter(|name| name.ends_with(".blob")).collect();
+        self.totals.blobs_gone.extend(self.totals.blobs.difference(&now).cloned());
+        self.totals.blobs.extend(now);
     }
 
     fn audit(&mut self, server: &Server) {
@@ -191,7 +203,7 @@ fn tell(test: &str, seed: u64, cycles: u64, durability: &str, promise: Promise) 
     let totals = story.totals;
     println!(
         "seed {seed}: {} acknowledged, {} more were there, {} lost; killed {} times and {} times while starting, \
-         terminated {} times; {} changes replayed, {} flushes, {} compactions",
+         terminated {} times; {} changes replayed, {} flushes, {} compactions; {} blob files, {} of them gone again",
         totals.acknowledged,
         totals.unacknowledged,
         totals.lost,
@@ -200,7 +212,9 @@ fn tell(test: &str, seed: u64, cycles: u64, durability: &str, promise: Promise) 
         totals.terminated,
         totals.replayed,
         totals.flushes,
-        totals.compactions
+        totals.compactions,
+        totals.blobs.len(),
+        totals.blobs_gone.len()
     );
     totals
 }
@@ -218,6 +232,7 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
     if cycles >= CYCLES {
         // Else this would have tested little.
         assert!(totals.unacknowledged > 0 && totals.flushes > 0 && totals.compactions > 0);
+        assert!(!totals.blobs_gone.is_empty(), "of {} blob files none was collected", totals.blobs.len());
     }
 }
 
