@@ -45,12 +45,12 @@ use wire::{Connection, Dialect, words};
 const HISTORIES: u64 = 200;
 
 /// Servers at the same time: one that waits for the disk leaves the processors to the others.
-const STORIES: u64 = 3;
+const STORIES: u64 = 4;
 
 const CLIENTS: usize = 5;
 
 /// A life ends after at most so many answers, or so much time on a slow disk.
-const MOST_ANSWERED: u64 = 300;
+const MOST_ANSWERED: u64 = 400;
 const LONGEST_LIFE: Duration = Duration::from_millis(1_500);
 
 const FLAGS: &[&str] = &["--memory", "8MiB"];
@@ -92,6 +92,10 @@ impl Story<'_> {
         }
         let server = Server::start(self.dir, FLAGS);
         let mut connection = Connection::open(&server.addr, Dialect::Resp).unwrap();
+        if self.rng.chance(1, 2) {
+            // From here on the keys are in tables, and not in memory.
+            connection.ask(&[words("SAVE")]);
+        }
         let (session, rng) = self.client();
         let looks = Client::new(session, rng, &self.events).look(&mut connection);
         for (at, mut looks) in looks.into_iter().enumerate() {
@@ -114,7 +118,7 @@ impl Story<'_> {
         let progress = Progress::new(1 + self.rng.below(MOST_ANSWERED));
         // Counting answers alone would always end it just behind one.
         let pause = Duration::from_micros(self.rng.below(2_000));
-        let stirred = self.rng.chance(1, 5).then(|| self.client().1);
+        let stirred = self.rng.chance(1, 6).then(|| self.client().1);
         let clients: Vec<(u64, Rng)> = (0..CLIENTS).map(|_| self.client()).collect();
         let (addr, events) = (server.addr.clone(), &self.events);
         let (seen, log) = thread::scope(|scope| {

@@ -114,9 +114,9 @@ impl Operation {
     /// One at random. `name` is said by no other operation, so a value tells who wrote it.
     pub fn random(rng: &mut Rng, name: u64, large: usize) -> Operation {
         match rng.below(100) {
-            0..22 => Operation::Get,
-            22..28 => Operation::Scan,
-            28..58 => {
+            0..25 => Operation::Get,
+            25..31 => Operation::Scan,
+            31..57 => {
                 let condition = match rng.below(4) {
                     0..2 => Condition::Always,
                     2 => Condition::IfAbsent,
@@ -124,10 +124,10 @@ impl Operation {
                 };
                 Operation::Set { value: random_value(rng, name, large), condition, get: rng.chance(1, 3) }
             }
-            58..74 => Operation::Incr(*rng.pick(&[1, 1, 1, -1, 7])),
-            74..82 => Operation::Append(format!(";{name}").into_bytes().into()),
-            82..92 => Operation::Del,
-            92..97 => Operation::GetDel,
+            57..69 => Operation::Incr(*rng.pick(&[1, 1, 1, -1, 7])),
+            69..76 => Operation::Append(format!(";{name}").into_bytes().into()),
+            76..88 => Operation::Del,
+            88..94 => Operation::GetDel,
             _ => Operation::DelRange,
         }
     }
