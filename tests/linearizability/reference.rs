@@ -153,7 +153,7 @@ fn long_histories_are_told_right_from_wrong() {
     let mut rng = Rng::new(seed);
     let mut told = 0;
     for number in 0..LONG {
-        let history = generated(&mut rng, 200, 5, 2_000, 200);
+        let history = generated(&mut rng, 200, 5, 2_000, 1_000);
         assert_eq!(check(&history), Verdict::Linearizable, "seed {seed}, number {number}");
         // Nobody was ever told this.
         let mut calls = history.calls().to_vec();
