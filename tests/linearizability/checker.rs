@@ -176,10 +176,8 @@ pub fn shrink(history: &History) -> History {
     let mut smallest = cut.filter(wrong).unwrap_or_else(|| history.clone());
     let mut at = 0;
     while at < smallest.calls().len() {
-        let call = &smallest.calls()[at];
-        let idle = call.reply().map_or(!call.operation.writes(), |reply| call.operation.changed_nothing(reply));
         let shorter = smallest.without(at);
-        match idle && wrong(&shorter) {
+        match smallest.calls()[at].is_idle() && wrong(&shorter) {
             true => smallest = shorter,
             false => at += 1,
         }

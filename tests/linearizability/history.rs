@@ -40,6 +40,11 @@ impl Call {
         }
     }
 
+    /// Whether it changed nothing for sure: a history without it has an explanation if one with it has.
+    pub fn is_idle(&self) -> bool {
+        self.reply().map_or(!self.operation.writes(), |reply| self.operation.changed_nothing(reply))
+    }
+
     pub fn reply(&self) -> Option<&Reply> {
         match &self.end {
             End::Answered { reply, .. } => Some(reply),

@@ -95,7 +95,7 @@ impl Operation {
         !matches!(self, Operation::Get | Operation::Scan)
     }
 
-    /// Whether it left everything as it was, whatever that was: a history without it is as good as one with it.
+    /// Whether it left everything as it was, whatever that was.
     pub fn changed_nothing(&self, reply: &Reply) -> bool {
         match self {
             _ if !self.writes() => true,
