@@ -20,7 +20,7 @@ pub struct Server {
 }
 
 /// Killed when dropped, so that a failed test leaves nothing behind.
-struct Process(Child);
+pub struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -53,11 +53,18 @@ impl Server {
 
     /// As [`Server::start`], with whatever `command` does around it.
     pub fn run(command: Command) -> Server {
-        let (process, mut stderr) = Process::start(command);
+        Server::try_run(command).unwrap_or_else(|(status, log)| panic!("the server did not start: {status}\n{log}"))
+    }
+
+    /// As [`Server::run`]; how it ended and what it logged if it did not become ready.
+    pub fn try_run(command: Command) -> Result<Server, (ExitStatus, String)> {
+        let (mut process, mut stderr) = Process::start(command);
         let mut log = String::new();
         let addr = loop {
             let from = log.len();
-            assert!(stderr.read_line(&mut log).unwrap() > 0, "the server did not start:\n{log}");
+            if stderr.read_line(&mut log).unwrap() == 0 {
+                return Err((process.0.wait().unwrap(), log));
+            }
             if let Some((_, addr)) = log[from..].split_once("addr=").filter(|_| log[from..].contains("ready")) {
                 break addr.split(' ').next().unwrap().to_owned();
             }
@@ -67,7 +74,7 @@ impl Server {
             stderr.read_to_string(&mut rest).unwrap();
             rest
         });
-        Server { process, addr, log, rest: Some(rest) }
+        Ok(Server { process, addr, log, rest: Some(rest) })
     }
 
     pub fn pid(&self) -> Pid {
@@ -85,11 +92,16 @@ impl Server {
     }
 
     /// Waits for the end, after a signal: how it ended, and all that it logged.
-    pub fn wait(mut self) -> (ExitStatus, String) {
-        let log = self.log + &self.rest.take().unwrap().join().unwrap();
-        let status = self.process.0.wait().unwrap();
+    pub fn wait(self) -> (ExitStatus, String) {
+        let (status, log) = self.wait_after_panic();
         assert!(!log.contains("internal error"), "{log}");
         (status, log)
+    }
+
+    /// As [`Server::wait`], for a server that may end as none should.
+    pub fn wait_after_panic(mut self) -> (ExitStatus, String) {
+        let log = self.log + &self.rest.take().unwrap().join().unwrap();
+        (self.process.0.wait().unwrap(), log)
     }
 
     /// As [`Server::wait`], for a server that had nothing to complain of.
@@ -98,6 +110,11 @@ impl Server {
         assert!(!log.contains("ERROR"), "{log}");
         (status, log)
     }
+}
+
+/// Starts a server on `dir` and does not wait until it is ready. What it says is not read: it is not to live long.
+pub fn spawn(dir: &Path, flags: &[&str]) -> Process {
+    Process::start(command(dir, flags)).0
 }
 
 /// Starts a server and kills it after `time`, wherever in its recovery it then is.

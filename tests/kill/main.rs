@@ -15,14 +15,15 @@ mod audit;
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
+mod progress;
 #[path = "../common/server.rs"]
 mod server;
+#[path = "../common/wire.rs"]
 mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use chronos::codec::Rng;
@@ -31,11 +32,9 @@ use rustix::process::Signal;
 use audit::{Base, Promise, audit};
 use client::Client;
 use common::number_from_env;
+use progress::Progress;
 use server::{Server, kill_while_starting};
 use wire::{Connection, Dialect, words};
-
-/// Nothing on a loaded machine takes this long; a test that would hang fails instead.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Lives of a server in the test command.
 const CYCLES: u64 = 50;
@@ -53,34 +52,6 @@ const HISTORY: &str = "500ms";
 /// A life ends after at most so many acknowledgements, or so much time on a slow disk.
 const MOST_ACKNOWLEDGED: u64 = 20_000;
 const LONGEST_LIFE: Duration = Duration::from_millis(1_500);
-
-/// How far the clients have come together.
-pub struct Progress {
-    acknowledged: AtomicU64,
-    /// At this many `waiting` is woken.
-    enough: u64,
-    waiting: Thread,
-}
-
-impl Progress {
-    fn new(enough: u64) -> Progress {
-        Progress { acknowledged: AtomicU64::new(0), enough, waiting: thread::current() }
-    }
-
-    /// To be called for each acknowledgement.
-    pub fn acknowledged(&self) {
-        if self.acknowledged.fetch_add(1, Ordering::Relaxed) + 1 == self.enough {
-            self.waiting.unpark();
-        }
-    }
-
-    fn wait(&self, deadline: Instant) {
-        while self.acknowledged.load(Ordering::Relaxed) < self.enough {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return };
-            thread::park_timeout(left);
-        }
-    }
-}
 
 /// What is reported at the end.
 #[derive(Default)]
