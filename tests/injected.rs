@@ -28,6 +28,7 @@ use journal::{Journal, Reads, Refused, Tally, audit, probe, wait_for_writes, wor
 use needs::{has, skip};
 use rustix::process::{Resource, Rlimit, Signal};
 use server::{Server, command};
+use wire::{Connection, Dialect, Reply, encode, words};
 
 /// Injections in the test command.
 const INJECTIONS: u64 = 30;
@@ -70,16 +71,20 @@ const NUMBERS: u64 = 300;
 /// The server on `dir` under strace, which does `what` (see `--inject` in its manual) to calls that concern the directory
 /// or files in it of these kinds, and writes down where it did.
 fn traced(dir: &Path, kinds: &[&str], calls: &str, what: &str, when: &str) -> Command {
+    let mut arguments = vec![format!("--trace={calls}"), format!("--inject={calls}:{what}:when={when}")];
+    let names = kinds.iter().flat_map(|kind| (0..NUMBERS).map(move |number| format!("/{number:06}.{kind}")));
+    for name in ["", "/CURRENT", "/CURRENT.tmp", "/LOCK"].map(str::to_owned).into_iter().chain(names) {
+        arguments.push(format!("--trace-path={}{name}", dir.display()));
+    }
+    strace(dir, &arguments)
+}
+
+/// The server on `dir` under strace with these arguments. As a grandchild, so that the server is our child; only calls
+/// that are traced stop at all.
+fn strace(dir: &Path, arguments: &[String]) -> Command {
     let plain = command(dir, FLAGS);
     let mut command = Command::new("strace");
-    // As a grandchild, so that the server is our child. With the filter only these calls stop at all.
-    command.args(["-D", "-f", "-q", "--seccomp-bpf", "-o"]).arg(dir.with_extension("trace"));
-    command.arg(format!("--trace={calls}")).arg(format!("--inject={calls}:{what}:when={when}"));
-    let names = kinds.iter().flat_map(|kind| (0..NUMBERS).map(move |number| format!("{number:06}.{kind}")));
-    for name in ["", "CURRENT", "CURRENT.tmp", "LOCK"].map(str::to_owned).into_iter().chain(names) {
-        let path = if name.is_empty() { dir.to_owned() } else { dir.join(name) };
-        command.arg("-P").arg(path);
-    }
+    command.args(["-D", "-f", "-q", "--seccomp-bpf", "-o"]).arg(dir.with_extension("trace")).args(arguments);
     command.arg(plain.get_program()).args(plain.get_args());
     command
 }
@@ -305,4 +310,36 @@ fn a_panic_in_any_thread_ends_the_server_with_a_clear_message_and_loses_nothing(
         kill(server);
     }
     assert!(panicked.len() > 1, "only in {panicked:?}");
+}
+
+/// One of three attempts to accept a client fails. Whoever comes is served, sent away with a reason, or finds the connection
+/// closed; and is served when he comes again.
+#[test]
+fn an_accept_that_fails_keeps_nobody_out_for_long() {
+    if !can_inject() {
+        return;
+    }
+    for error in ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "EINTR", "EPERM"] {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("data");
+        let inject = format!("--inject=accept4:error={error}:when=1+3");
+        let server = Server::run(strace(&dir, &["--trace=accept4".to_owned(), inject]));
+        let mut served = 0;
+        for _ in 0..20 {
+            let mut client = Connection::open(&server.addr, Dialect::Resp).unwrap();
+            let mut ping = Vec::new();
+            encode(&words("PING"), Dialect::Resp, &mut Rng::new(0), &mut ping);
+            let _ = client.send(&ping);
+            match client.receive().map(Reply::one).as_deref() {
+                Some(b"PONG") => served += 1,
+                Some(other) => assert_eq!(other.escape_ascii().to_string(), "(error) ERR out of file descriptors"),
+                None => {}
+            }
+        }
+        assert!(served >= 5, "{error}: {served} of 20 were served");
+        assert!(injected(&dir) >= 5, "{error}: {} were injected", injected(&dir));
+        server.signal(Signal::TERM);
+        let (status, log) = server.wait();
+        assert_eq!(status.code(), Some(0), "{error}: {log}");
+    }
 }

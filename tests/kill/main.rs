@@ -42,7 +42,7 @@ const CYCLES: u64 = 50;
 const INTERVAL_CYCLES: u64 = 12;
 
 /// Lives that are ended in order under load.
-const TERMINATED_CYCLES: u64 = 8;
+const TERMINATED_CYCLES: u64 = 5;
 
 /// One of so many lives is ended in order where most are killed.
 const TERMINATE: u64 = 7;
