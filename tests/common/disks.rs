@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -76,6 +77,9 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Where an ext4 of one group has its bitmaps and inodes, and more.
+const STRUCTURES: usize = 12 << 20;
+
 /// An ext4 in a file on a tmpfs, behind a loop device. Nothing that is written to it survives the machine, but what it
 /// forgets when it is cut off is what a disk forgets.
 pub struct Ext4 {
@@ -96,7 +100,7 @@ impl Ext4 {
         File::create(disk.image()).unwrap().set_len(u64::from(size) << 20).unwrap();
         // The smallest journal there is, and everything in its place now: nothing writes to the disk behind the back of
         // the test.
-        let options = ["-q", "-F", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
+        let options = ["-q", "-F", "-b", "4096", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
         let made = run("mkfs.ext4", &options, &[&disk.image()]).and_then(|()| disk.mount(&[]));
         if let Err(why) = made {
             skip(&format!("an ext4 cannot be made and mounted through a loop device: {why}"));
@@ -105,16 +109,28 @@ impl Ext4 {
         Some(disk)
     }
 
-    /// Has the disk below give the journal all its room now, so that only new blocks of files can find none.
-    pub fn take_room_for_journal(&mut self) -> Result<(), String> {
-        self.unmount()?;
-        self.mount(&["data=journal"])?;
+    /// Has the disk below give the file system's own structures their room now. Where ext4 cannot write its inodes it may
+    /// lose what it had called durable, and no program can do anything about that.
+    pub fn take_room_for_inodes(&mut self) -> std::io::Result<()> {
+        let fail = std::io::Error::other;
+        self.unmount().map_err(fail)?;
+        let image = File::options().read(true).write(true).open(self.image())?;
+        let mut structures = vec![0; STRUCTURES];
+        image.read_exact_at(&mut structures, 0)?;
+        image.write_all_at(&structures, 0)?;
+        drop(image);
+        self.mount(&[]).map_err(fail)
+    }
+
+    /// The same for the journal, by going round in it a few times.
+    pub fn take_room_for_journal(&mut self) -> std::io::Result<()> {
+        let fail = std::io::Error::other;
+        self.unmount().map_err(fail)?;
+        self.mount(&["data=journal"]).map_err(fail)?;
         // It stays: its blocks would be found again by others.
-        let junk = self.path().join("junk");
-        std::fs::write(&junk, vec![b'x'; 10 << 20]).map_err(|error| error.to_string())?;
-        run("sync", &["-f"], &[&junk])?;
-        self.unmount()?;
-        self.mount(&[])
+        std::fs::write(self.path().join("junk"), vec![b'x'; 10 << 20])?;
+        self.unmount().map_err(fail)?;
+        self.mount(&[]).map_err(fail)
     }
 
     fn image(&self) -> PathBuf {
@@ -135,6 +151,15 @@ impl Ext4 {
         run("mount", &["-o", &options], &[&self.image(), self.at.path()])?;
         self.mounted = true;
         Ok(())
+    }
+
+    /// Has the kernel find an error in it. Mounted with `errors=remount-ro`, it then lets nobody write any more.
+    pub fn find_error(&self) -> std::io::Result<()> {
+        let device = std::fs::metadata(self.path())?.dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let device = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}"))?;
+        let name = device.file_name().unwrap_or_default().to_string_lossy();
+        std::fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "on purpose")
     }
 
     pub fn remount(&self, option: &str) -> Result<(), String> {

@@ -373,7 +373,7 @@ impl Journal {
 }
 
 fn show(value: &[u8]) -> String {
-    format!("{} ({} bytes)", value[..value.len().min(100)].escape_ascii(), value.len())
+    format!("{} ({} bytes)", value[..value.len().min(200)].escape_ascii(), value.len())
 }
 
 /// Lets the clients work until `enough` says so.
