@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use chronos::codec::Rng;
 
 use crate::history::{Call, End, Moment};
+use crate::progress::Progress;
 use crate::register::{Condition, Operation, Reply};
-use crate::server::Progress;
 use crate::wire::{self, Connection, Dialect, encode};
 
 /// So few that all clients are always at the same ones.
