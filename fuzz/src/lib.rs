@@ -2,6 +2,8 @@
 //! found.
 
 use std::alloc::System;
+use std::panic;
+use std::sync::Once;
 
 use cap::Cap;
 use chronos::fuzz;
@@ -17,6 +19,15 @@ const MEMORY_TIMES: usize = 2 << 10;
 
 /// Runs the target of that name.
 pub fn run(name: &str, input: &[u8]) {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |what| {
+            // To be told, a panic needs more than that.
+            let _ = MEMORY.set_limit(usize::MAX);
+            report(what);
+        }));
+    });
     let target = fuzz::target(name);
     let most = MEMORY.allocated() + MEMORY_BESIDES + MEMORY_TIMES * input.len();
     MEMORY.set_limit(most).expect("more than is allocated now");

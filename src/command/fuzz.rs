@@ -1,5 +1,7 @@
 //! Any words as times and as numbers to be added.
 
+#![allow(clippy::unwrap_used, reason = "a fuzz target may")]
+
 use super::decimal;
 use super::refusal::Refusal;
 use super::time::{parse, show};
@@ -20,7 +22,11 @@ pub(crate) fn words(input: &[u8]) {
     if let Some(Ok(sum)) = decimal::add(word, other) {
         let reversed = decimal::add(other, word);
         assert_eq!(reversed, Some(Ok(sum.clone())), "the other way round");
-        assert_eq!(decimal::add(sum.as_bytes(), b"0"), Some(Ok(sum)), "what is shown is read again");
+        // A longer one is rounded, as its module says.
+        let whole = sum.trim_start_matches('-').bytes().take_while(u8::is_ascii_digit).count();
+        if whole <= 20 {
+            assert_eq!(decimal::add(sum.as_bytes(), b"0"), Some(Ok(sum)), "what is shown is read again");
+        }
     }
 }
 

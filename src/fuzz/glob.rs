@@ -28,7 +28,8 @@ pub(super) fn run(input: &[u8]) {
 }
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
-    let pairs = ["* any", "h?llo hello", "h[a-e]*[^x]o hello", "a*a*a*b aaaaaaaa", r"\*[\]] *]", "[a a", r"[z-a\ -"];
+    let pairs =
+        ["* any", "h?llo hello", "h[a-e]*[^x]o hello", "a*a*a*b aaaaaaaa", r"\*[\]] *]", "[a a", r"[z-a\ -", "[^ x"];
     pairs
         .iter()
         .filter_map(|pair| pair.split_once(' '))
@@ -50,6 +51,7 @@ fn tokens(pattern: &[u8]) -> Vec<Token> {
                     [b'^', class @ ..] => (true, class),
                     class => (false, class),
                 };
+                rest = class;
                 let mut within = [false; 256];
                 loop {
                     class = match class {

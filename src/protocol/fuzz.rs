@@ -1,5 +1,7 @@
 //! Any bytes as requests and as replies: however they are cut, the same is understood, and nothing is searched twice.
 
+#![allow(clippy::unwrap_used, reason = "a fuzz target may")]
+
 use super::quote::quote;
 use super::reply_reader::ReplyReader;
 use super::{Decoder, Dialect, InlineReplies, Limits, Reply, Step};

@@ -2,6 +2,8 @@
 //! read again as the same. There is no configuration file to be fuzzed: each setting is one flag or variable of its own,
 //! and of those only these have a grammar that is not clap's.
 
+#![allow(clippy::unwrap_used, reason = "a fuzz target may")]
+
 use super::units::{parse_duration, parse_size, show_duration};
 
 /// `input := text`.

@@ -3,6 +3,8 @@
 //!
 //! Headers are right, too: those are compared as a whole, and `tests/damage.rs` has every byte of them flipped.
 
+#![allow(clippy::unwrap_used, reason = "a fuzz target may")]
+
 use std::collections::BTreeSet;
 
 use super::blob::{BlobFile, Pointer};

@@ -1,5 +1,7 @@
 //! Any bytes as the parts of a table, and as a whole table with checksums that are right.
 
+#![allow(clippy::unwrap_used, reason = "a fuzz target may")]
+
 use std::ops::Bound;
 use std::sync::Arc;
 
