@@ -61,6 +61,7 @@ fn the_corpus_holds() {
             bytes += input.len();
             run(target, &input, &name);
         }
+        (target.seeds)().iter().for_each(|seed| run(target, seed, "a seed"));
     }
     assert!(bytes <= MAX_CORPUS_BYTES, "{bytes} bytes of corpus: minimise it, see fuzz/README.md");
 }

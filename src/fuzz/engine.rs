@@ -14,7 +14,7 @@ use crate::storage::fuzz::seal_file;
 const KEYS: u8 = 12;
 
 /// What an input may cost at most.
-const MOST_OPERATIONS: usize = 300;
+const MOST_OPERATIONS: usize = 100;
 
 fn key(input: &mut Input<'_>) -> Vec<u8> {
     // Some are prefixes of others.

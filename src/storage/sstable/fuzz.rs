@@ -152,8 +152,8 @@ pub(crate) fn seal(table: TableId, bytes: &mut [u8]) {
 
 /// A table: `input := options: u8 | file`.
 ///
-/// What cannot be walked over is salvaged only for one in eight of the options: blocks without an index are looked for at
-/// every place.
+/// What cannot be walked over is salvaged only for some of the options, and if it is short: blocks without an index are
+/// looked for at every place.
 pub(crate) fn table(input: &[u8]) {
     let mut input = Input::new(input);
     let (options, mut bytes) = (input.u8(), input.rest().to_vec());
@@ -165,7 +165,7 @@ pub(crate) fn table(input: &[u8]) {
         let mut iter = table.iter_forward(Bound::Unbounded, ReadMode::Streaming);
         walk(|| Ok(iter.advance()?.then_some(()))).is_ok()
     });
-    if !walks && !options.is_multiple_of(8) {
+    if !walks && !(options.is_multiple_of(8) && bytes.len() <= SALVAGED_BYTES) {
         return;
     }
     let parts = Arc::new(Parts::read(file, NAME, TABLE));
@@ -216,6 +216,8 @@ pub(crate) fn table(input: &[u8]) {
         }
     }
 }
+
+const SALVAGED_BYTES: usize = 400;
 
 /// Entries that are looked for one by one.
 const LOOKED_UP: usize = 50;
