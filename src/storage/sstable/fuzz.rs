@@ -165,7 +165,8 @@ pub(crate) fn table(input: &[u8]) {
         let mut iter = table.iter_forward(Bound::Unbounded, ReadMode::Streaming);
         walk(|| Ok(iter.advance()?.then_some(()))).is_ok()
     });
-    if !walks && !(options.is_multiple_of(8) && bytes.len() <= SALVAGED_BYTES) {
+    let salvaged = options.is_multiple_of(8) && bytes.len() <= SALVAGED_BYTES;
+    if !walks && !salvaged {
         return;
     }
     let parts = Arc::new(Parts::read(file, NAME, TABLE));
