@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use super::{TARGETS, Target};
 use crate::codec::Rng;
 
-/// Random inputs of each target in the test command.
-const RUNS: u64 = 2_000;
+/// Random inputs of each target in the test command, divided by what one costs.
+const RUNS: u64 = 5_000;
 
 /// Changed inputs stay shorter than this: nothing is found with length alone.
 const MAX_BYTES: usize = 4 << 10;
@@ -73,7 +73,7 @@ fn what_is_near_the_corpus_holds() {
     for target in TARGETS {
         let inputs: Vec<Vec<u8>> = corpus(target).into_iter().map(|(_, input)| input).chain((target.seeds)()).collect();
         let mut rng = Rng::new(seed);
-        for n in 0..runs {
+        for n in 0..runs / target.cost {
             let input = changed(&inputs, &mut rng);
             run(target, &input, &format!("run {n} of CHRONOS_SEED={seed}"));
         }

@@ -17,6 +17,10 @@ mod input;
 
 pub(crate) use input::Input;
 
+use crate::protocol::fuzz as protocol;
+use crate::storage::fuzz as storage;
+use crate::storage::sstable::fuzz as sstable;
+
 /// One function to be fuzzed.
 #[derive(Clone, Copy)]
 pub struct Target {
@@ -26,28 +30,26 @@ pub struct Target {
     pub run: fn(&[u8]),
     /// Inputs that are well formed, to begin with.
     pub seeds: fn() -> Vec<Vec<u8>>,
+    /// About how much longer one run takes than one of a parser.
+    pub cost: u64,
 }
-
-use crate::protocol::fuzz as protocol;
-use crate::storage::fuzz as storage;
-use crate::storage::sstable::fuzz as sstable;
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
-    Target { name: "requests", run: protocol::requests, seeds: protocol::request_seeds },
-    Target { name: "replies", run: protocol::replies, seeds: protocol::reply_seeds },
-    Target { name: "wal", run: storage::wal, seeds: storage::wal_seeds },
-    Target { name: "manifest", run: storage::manifest, seeds: storage::manifest_seeds },
-    Target { name: "current", run: storage::current, seeds: storage::current_seeds },
-    Target { name: "blob", run: storage::blob, seeds: storage::blob_seeds },
-    Target { name: "stored", run: storage::stored, seeds: storage::stored_seeds },
-    Target { name: "parts", run: sstable::parts, seeds: sstable::seeds_of_parts },
-    Target { name: "table", run: sstable::table, seeds: sstable::table_seeds },
-    Target { name: "files", run: engine::files, seeds: engine::file_seeds },
-    Target { name: "operations", run: engine::operations, seeds: engine::operation_seeds },
-    Target { name: "units", run: crate::server::fuzz::units, seeds: crate::server::fuzz::unit_seeds },
-    Target { name: "words", run: crate::command::fuzz::words, seeds: crate::command::fuzz::word_seeds },
-    Target { name: "glob", run: glob::run, seeds: glob::seeds },
+    Target { name: "requests", run: protocol::requests, seeds: protocol::request_seeds, cost: 1 },
+    Target { name: "replies", run: protocol::replies, seeds: protocol::reply_seeds, cost: 1 },
+    Target { name: "wal", run: storage::wal, seeds: storage::wal_seeds, cost: 1 },
+    Target { name: "manifest", run: storage::manifest, seeds: storage::manifest_seeds, cost: 1 },
+    Target { name: "current", run: storage::current, seeds: storage::current_seeds, cost: 1 },
+    Target { name: "blob", run: storage::blob, seeds: storage::blob_seeds, cost: 1 },
+    Target { name: "stored", run: storage::stored, seeds: storage::stored_seeds, cost: 1 },
+    Target { name: "parts", run: sstable::parts, seeds: sstable::seeds_of_parts, cost: 1 },
+    Target { name: "table", run: sstable::table, seeds: sstable::table_seeds, cost: 4 },
+    Target { name: "files", run: engine::files, seeds: engine::file_seeds, cost: 20 },
+    Target { name: "operations", run: engine::operations, seeds: engine::operation_seeds, cost: 20 },
+    Target { name: "units", run: crate::server::fuzz::units, seeds: crate::server::fuzz::unit_seeds, cost: 1 },
+    Target { name: "words", run: crate::command::fuzz::words, seeds: crate::command::fuzz::word_seeds, cost: 1 },
+    Target { name: "glob", run: glob::run, seeds: glob::seeds, cost: 1 },
 ];
 
 /// The target of that name; there must be one.
