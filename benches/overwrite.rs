@@ -101,7 +101,7 @@ fn main() {
         ("waited for flush", before.flush_waits, after.flush_waits),
         ("waited for log", before.log_waits, after.log_waits),
     ] {
-        let (writes, seconds) = (after.writes - before.writes, (after.total_us - before.total_us) as f64 / 1e6);
+        let (writes, seconds) = (after.count - before.count, (after.total_us - before.total_us) as f64 / 1e6);
         let longest = after.longest_us as f64 / 1000.0;
         println!("{name:<28}{writes:>12} writes, {seconds:>8.1} s together, {longest:>8.1} ms longest");
     }

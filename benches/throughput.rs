@@ -128,5 +128,5 @@ fn main() {
         durable(16, keys / 500);
     }
     let stats = db.stats();
-    println!("delayed writes {}, for {} us in all", stats.delays.writes, stats.delays.total_us);
+    println!("delayed writes {}, for {} us in all", stats.delays.count, stats.delays.total_us);
 }

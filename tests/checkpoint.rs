@@ -5,8 +5,8 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 
 use chronos::codec::Rng;
 use chronos::fs::sim::{CallKind, CrashPolicy, Errno, Fault, Times};
@@ -137,24 +137,26 @@ fn a_checkpoint_under_load_is_a_prefix_with_everything_acknowledged() {
         db.get(key).unwrap().map_or(0, |value| std::str::from_utf8(&value[..20]).unwrap().trim().parse().unwrap())
     };
     let rounds = 6;
+    let (sender, receiver) = mpsc::channel();
     std::thread::scope(|scope| {
+        // Each side has its end: when one fails the other hears of it.
+        let reached = receiver;
         let writer = scope.spawn(|| {
+            let told = sender;
             for n in 1.. {
                 // First one, then the other: no prefix has `b` ahead of `a`, or two behind.
                 for key in [b"a", b"b"] {
                     db.put(key, format!("{n:<120}").as_bytes()).unwrap();
                 }
                 db.put(format!("key{}", n % 500).as_bytes(), &[b'x'; 100]).unwrap();
-                if acknowledged.swap(n, Ordering::SeqCst) == u64::MAX {
+                if acknowledged.swap(n, Ordering::SeqCst) == u64::MAX || told.send(n).is_err() {
                     break;
                 }
             }
         });
         for round in 0..rounds {
             let goal = acknowledged.load(Ordering::SeqCst) + 300;
-            while acknowledged.load(Ordering::SeqCst) < goal {
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
+            while reached.recv().expect("the writer writes") < goal {}
             let before = acknowledged.load(Ordering::SeqCst);
             db.checkpoint(dir.path().join(format!("copy{round}"))).unwrap();
             let after = acknowledged.load(Ordering::SeqCst) + 1;

@@ -6,19 +6,8 @@
 mod server;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
 
 use server::Server;
-
-fn converse(server: &Server, input: &str) -> String {
-    let mut client = TcpStream::connect(&server.addr).unwrap();
-    client.write_all(input.as_bytes()).unwrap();
-    client.shutdown(Shutdown::Write).unwrap();
-    let mut output = String::new();
-    client.read_to_string(&mut output).unwrap();
-    output
-}
 
 #[test]
 fn a_checkpoint_is_made_under_its_name_and_nowhere_else() {
@@ -34,7 +23,7 @@ fn a_checkpoint_is_made_under_its_name_and_nowhere_else() {
         "CHECKPOINT /tmp/x",
         "CHECKPOINT",
     ];
-    let replies = converse(&server, &(lines.join("\n") + "\n"));
+    let replies = server.converse(&(lines.join("\n") + "\n"));
     let replies: Vec<&str> = replies.lines().collect();
     assert_eq!(replies[..3], ["OK", "OK", "OK"]);
     assert!(replies[3].starts_with("(error) ERR ") && replies[3].ends_with("monday exists already"), "{replies:?}");
@@ -46,7 +35,7 @@ fn a_checkpoint_is_made_under_its_name_and_nowhere_else() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "the data and the copies");
 
     let copy = Server::start(&place.join("monday"), &[]);
-    assert_eq!(converse(&copy, "GET a\n"), "1\n");
-    let refused = converse(&copy, "CHECKPOINT x\n");
+    assert_eq!(copy.converse("GET a\n"), "1\n");
+    let refused = copy.converse("CHECKPOINT x\n");
     assert_eq!(refused, "(error) ERR no place for checkpoints: start the server with --checkpoint-dir\n");
 }

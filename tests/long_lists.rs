@@ -5,8 +5,8 @@
 #[path = "common/server.rs"]
 mod server;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 
 use server::Server;
 
@@ -18,16 +18,6 @@ fn key(number: usize) -> String {
 
 fn value(number: usize) -> String {
     format!("{number}{}", "v".repeat(number % 1000))
-}
-
-/// Sends a script and reads until the server closes.
-fn ask(server: &Server, script: &str) -> String {
-    let mut client = TcpStream::connect(&server.addr).unwrap();
-    client.write_all(script.as_bytes()).unwrap();
-    client.shutdown(Shutdown::Write).unwrap();
-    let mut output = String::new();
-    client.read_to_string(&mut output).unwrap();
-    output
 }
 
 fn resp(words: &[&str]) -> String {
@@ -48,7 +38,7 @@ fn filled() -> (tempfile::TempDir, Server) {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path(), &["--memory", "16MiB"]);
     let script: String = (0..KEYS).map(|n| format!("SET {} {}\n", key(n), value(n))).collect();
-    assert_eq!(ask(&server, &script), "OK\n".repeat(KEYS));
+    assert_eq!(server.converse(&script), "OK\n".repeat(KEYS));
     (home, server)
 }
 
@@ -57,7 +47,7 @@ fn a_long_list_is_exact_in_each_dialect_and_what_follows_it_too() {
     let (_home, server) = filled();
     let rows: String = (0..KEYS).map(|n| format!("{} {}\n", key(n), value(n))).collect();
     let expected = format!("PONG\n{rows}({KEYS} entries)\n{}\n", value(7));
-    assert!(ask(&server, "PING\nRANGE - +\nGET key:000007\n") == expected, "text");
+    assert!(server.converse("PING\nRANGE - +\nGET key:000007\n") == expected, "text");
 
     let both = |n: usize| [key(n), value(n)];
     let cases: [(&[&str], String); 5] = [
@@ -69,7 +59,7 @@ fn a_long_list_is_exact_in_each_dialect_and_what_follows_it_too() {
     ];
     for (request, expected) in cases {
         let hello = resp(&["PING"]);
-        let replies = ask(&server, &format!("{hello}{}{}", resp(request), resp(&["STRLEN", "key:000000"])));
+        let replies = server.converse(&format!("{hello}{}{}", resp(request), resp(&["STRLEN", "key:000000"])));
         assert!(replies == format!("+PONG\r\n{expected}:1\r\n"), "{request:?}");
     }
 }
@@ -82,7 +72,7 @@ fn a_long_list_shows_one_moment_whatever_is_written_while_it_is_sent() {
     let mut lines = BufReader::with_capacity(1 << 10, client).lines();
     let first = lines.next().unwrap().unwrap();
     // The first row has come, and no socket holds the 15 MB of the others: the rest is made later.
-    assert_eq!(ask(&server, "RANGE.DEL - +\nCOMPACT\nSET key:0 new\nDBSIZE\n"), "OK\nOK_COMPACTED\nOK\n1\n");
+    assert_eq!(server.converse("RANGE.DEL - +\nCOMPACT\nSET key:0 new\nDBSIZE\n"), "OK\nOK_COMPACTED\nOK\n1\n");
     let mut expected = (1..KEYS).map(|n| format!("{} {}", key(n), value(n))).chain([format!("({KEYS} entries)")]);
     assert_eq!(first, format!("{} {}", key(0), value(0)));
     for line in lines.by_ref().take(KEYS) {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chronos::codec::Rng;
-use chronos::engine::{Clock, Durability, Snapshot};
+use chronos::engine::{Clock, Durability, Entry, EntryRef, Snapshot};
 use chronos::fs::SimFs;
 use chronos::{Db, Options};
 use common::{Model, NOW, STRATEGIES, apply, check, encode, number_from_env, random_batch, settle, tiny_options};
@@ -53,18 +53,26 @@ fn check_range(snapshot: &Snapshot, model: &Model, rng: &mut Rng, keys: u64) {
     );
     let limit = rng.below(5) as usize;
     let (mut both, mut front, mut back) = (snapshot.range(from.clone()..to.clone()), Vec::new(), Vec::new());
+    let own = |entry: Entry| (entry.key.to_vec(), entry.value.to_vec());
+    let lent = |entry: EntryRef<'_>| (entry.key.to_vec(), entry.value.to_vec());
     loop {
-        let (next, side) = if rng.chance(1, 2) { (both.next(), &mut front) } else { (both.next_back(), &mut back) };
+        let (next, side) = match rng.below(4) {
+            0 => (both.next().map(|entry| entry.map(own)), &mut front),
+            1 => (both.next_ref().map(|entry| entry.map(lent)), &mut front),
+            _ => (both.next_back().map(|entry| entry.map(own)), &mut back),
+        };
         let Some(entry) = next else { break };
-        side.push(entry.unwrap().key);
+        side.push(entry.unwrap());
     }
     front.extend(back.into_iter().rev());
-    assert!(front.iter().map(|key| &**key).eq(expected.iter().map(|(key, _)| &key[..])), "a range from both ends");
-    let backward: Vec<_> = snapshot.range(from..to).reversed().take(limit).map(|entry| entry.unwrap()).collect();
-    assert!(
-        backward.iter().map(|entry| &*entry.key).eq(expected.iter().rev().take(limit).map(|(key, _)| &key[..])),
-        "a range backward"
-    );
+    assert!(front.iter().map(|(k, v)| (k, v)).eq(expected.iter().copied()), "a range from both ends");
+    let (mut backward, mut taken) = (snapshot.range(from..to).reversed(), Vec::new());
+    while taken.len() < limit
+        && let Some(entry) = backward.next_ref()
+    {
+        taken.push(lent(entry.unwrap()));
+    }
+    assert!(taken.iter().map(|(k, v)| (k, v)).eq(expected.iter().rev().take(limit).copied()), "a range backward");
 }
 
 /// What memtables may go beyond their sizes: each by the batch that filled it.

@@ -5,19 +5,11 @@
 #[path = "common/server.rs"]
 mod server;
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
-
 use rustix::process::Signal;
 use server::Server;
 
 fn converse(server: &Server, input: &str) -> Vec<String> {
-    let mut client = TcpStream::connect(&server.addr).unwrap();
-    client.write_all(input.as_bytes()).unwrap();
-    client.shutdown(Shutdown::Write).unwrap();
-    let mut output = String::new();
-    client.read_to_string(&mut output).unwrap();
-    output.lines().map(str::to_owned).collect()
+    server.converse(input).lines().map(str::to_owned).collect()
 }
 
 /// The server's time in milliseconds, once a millisecond has passed since.

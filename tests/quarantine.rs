@@ -8,8 +8,6 @@ mod common;
 mod server;
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
 use chronos::codec::Rng;
@@ -119,22 +117,13 @@ fn other_keys_serve_and_compaction_goes_round_it() {
     assert!(hit > 20 && shadowed > 20 && bounded > 20, "{hit} hit, {shadowed} shadowed, {bounded} bounded");
 }
 
-fn converse(server: &Server, input: &str) -> String {
-    let mut client = TcpStream::connect(&server.addr).unwrap();
-    client.write_all(input.as_bytes()).unwrap();
-    client.shutdown(Shutdown::Write).unwrap();
-    let mut output = String::new();
-    client.read_to_string(&mut output).unwrap();
-    output
-}
-
 #[test]
 fn the_server_tells_the_client_and_in_info() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
     let sets: String = (0..1000).map(|n| format!("SET key{n:04} value{n}{}\n", "x".repeat(40))).collect();
-    assert_eq!(converse(&server, &(sets + "SAVE\n")).lines().count(), 1001);
-    assert!(converse(&server, "INFO persistence\n").contains("damaged_tables:0\n"));
+    assert_eq!(server.converse(&(sets + "SAVE\n")).lines().count(), 1001);
+    assert!(server.converse("INFO persistence\n").contains("damaged_tables:0\n"));
     drop(server);
     let mut files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
     let table = files.find(|path| path.extension().is_some_and(|end| end == "sst")).unwrap();
@@ -144,10 +133,10 @@ fn the_server_tells_the_client_and_in_info() {
 
     let server = Server::start(dir.path(), &[]);
     let name = table.file_name().unwrap().to_str().unwrap();
-    let refused = converse(&server, "GET key0000\n");
+    let refused = server.converse("GET key0000\n");
     assert!(refused.starts_with(&format!("(error) ERR {name}: ")) && refused.contains("at byte"), "{refused}");
-    assert!(converse(&server, "GET key0999\n").starts_with("value999x"));
-    assert_eq!(converse(&server, "SET key0000 new\nGET key0000\n"), "OK\nnew\n");
-    let info = converse(&server, "INFO\n");
+    assert!(server.converse("GET key0999\n").starts_with("value999x"));
+    assert_eq!(server.converse("SET key0000 new\nGET key0000\n"), "OK\nnew\n");
+    let info = server.converse("INFO\n");
     assert!(info.contains("damaged_tables:1\n") && info.contains(&format!("damage_0:{name}: ")), "{info}");
 }

@@ -8,6 +8,7 @@ use super::refusal::Refusal;
 use super::spec::Flag::{Loading, Stale};
 use super::spec::{Answer, Spec};
 use super::{Context, REDIS_VERSION};
+use crate::engine::Waits;
 use crate::protocol::{Reply, Request};
 
 pub(super) const COMMANDS: &[Spec] = &[Spec {
@@ -129,8 +130,9 @@ fn persistence(context: &mut Context<'_>, text: &mut String) -> Result<(), Refus
     // The log is what an append-only file is to Redis.
     field(text, "aof_enabled", 1);
     field(text, "aof_rewrite_in_progress", 0);
-    field(text, "aof_last_write_status", "ok");
     let stats = context.keyspace.db.stats();
+    field(text, "aof_last_write_status", if stats.log.refused.is_none() { "ok" } else { "err" });
+    field(text, "writes_refused", stats.log.refused.as_deref().unwrap_or("no"));
     field(text, "damaged_tables", stats.damage.len());
     stats.damage.iter().enumerate().for_each(|(n, damage)| field(text, &format!("damage_{n}"), damage));
     Ok(())
@@ -148,8 +150,10 @@ fn stats(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
 fn engine(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
     let stats = context.keyspace.db.stats();
     for (level, is) in stats.levels.iter().enumerate() {
-        let about =
-            format_args!("tables={},bytes={},entries={},written={}", is.tables, is.bytes, is.entries, is.written_bytes);
+        let about = format_args!(
+            "tables={},bytes={},entries={},tombstones={},range_tombstones={},written={}",
+            is.tables, is.bytes, is.entries, is.tombstones, is.range_tombstones, is.written_bytes
+        );
         field(text, &format!("level{level}"), about);
     }
     for (level, is) in stats.levels.iter().enumerate() {
@@ -171,6 +175,13 @@ fn engine(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
     field(text, "memtable_bytes", stats.memtable_bytes);
     field(text, "sealed_memtables", stats.sealed_memtables);
     field(text, "log_bytes", stats.log_bytes);
+    field(text, "log_groups", stats.log.groups());
+    let sizes = stats.log.group_sizes.iter().enumerate().filter(|(_, count)| **count > 0);
+    let sizes: Vec<String> = sizes.map(|(size, count)| format!("{}={count}", 1u64 << size)).collect();
+    field(text, "log_group_sizes", sizes.join(","));
+    field(text, "log_written_bytes", stats.log.written_bytes);
+    let Waits { count, total_us, longest_us } = stats.log.syncs;
+    field(text, "log_syncs", format_args!("syncs={count},us={total_us},longest_us={longest_us}"));
     field(text, "user_bytes", stats.user_bytes);
     field(text, "flushes", stats.flushes);
     field(text, "flushed_bytes", stats.flushed_bytes);
@@ -192,7 +203,7 @@ fn engine(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
         ("writes_waited_for_flush", stats.flush_waits),
         ("writes_waited_for_log", stats.log_waits),
     ] {
-        let about = format_args!("writes={},us={},longest_us={}", waits.writes, waits.total_us, waits.longest_us);
+        let about = format_args!("writes={},us={},longest_us={}", waits.count, waits.total_us, waits.longest_us);
         field(text, name, about);
     }
     field(text, "cache_bytes", stats.cache_bytes);

@@ -401,7 +401,7 @@ fn info_has_the_fields_that_clients_ask_for() {
         "aof_rewrite_in_progress:",
         "loading:0",
         "level0:tables=1,bytes=",
-        "level6:tables=0,bytes=0,entries=0,written=0",
+        "level6:tables=0,bytes=0,entries=0,tombstones=0,range_tombstones=0,written=0",
         "flushes:1",
         "compactions_for_flushed:0",
         "write_amplification:",
@@ -412,4 +412,21 @@ fn info_has_the_fields_that_clients_ask_for() {
     assert!(text.lines().count() == text.matches("\r\n").count());
     let Reply::Lines(text) = client.call(&[b"INFO", b"keyspace"]) else { panic!("INFO is no text") };
     assert!(text.starts_with("# Keyspace\r\n") && !text.contains("redis_version"));
+}
+
+#[test]
+fn docs_info_md_has_every_field() {
+    let mut client = Client::new();
+    client.line("SET key value");
+    let _snapshot = client.fixture.keyspace.db.snapshot_for("the test");
+    let written = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/info.md")).unwrap();
+    let Reply::Lines(text) = client.call(&[b"INFO"]) else { panic!("INFO is text") };
+    let named = |name: &str| written.contains(&format!("`{name}`"));
+    let fields = text.lines().filter_map(|line| Some(line.split_once(':')?.0));
+    let missing = fields.filter(|name| {
+        let numbered = format!("{}N", name.trim_end_matches(|c: char| c.is_ascii_digit()));
+        let by_reason = name.strip_prefix("compactions_for_").is_some_and(named);
+        !named(name) && !named(&numbered) && !by_reason
+    });
+    assert_eq!(missing.collect::<Vec<_>>(), [""; 0]);
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::memtable::Memtable;
-use super::version::TableHandle;
+use super::version::{TableHandle, Tables};
 use super::{Result, SeqNo};
 use crate::storage::{Edge, Span};
 
@@ -40,7 +40,7 @@ impl Hidden {
 pub(crate) enum Holder {
     Memtable(Arc<Memtable>),
     /// Tables with range tombstones that do not meet, ascending.
-    Tables(Vec<Arc<TableHandle>>),
+    Tables(Tables),
 }
 
 impl Holder {
@@ -86,7 +86,8 @@ impl Covers {
     /// What is known of `key` and those around it.
     #[inline]
     pub(crate) fn span(&mut self, key: &[u8]) -> Result<&Span> {
-        if !self.span.contains(key) {
+        // Most scans meet no range tombstone.
+        if !self.holders.is_empty() && !self.span.contains(key) {
             self.move_to(key)?;
         }
         Ok(&self.span)

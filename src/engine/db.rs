@@ -8,9 +8,10 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
+use super::range::Range;
 use super::restore::{Along, Ranges};
 use super::shared::Shared;
-use super::snapshot::{Found, Range, Snapshot};
+use super::snapshot::{Found, Snapshot};
 use super::stats::Stats;
 use super::transact::{Outcome, Read};
 use super::{Error, Options, Result, SeqNo, Waiter, WriteBatch, background, recovery};

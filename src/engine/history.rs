@@ -7,8 +7,9 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use super::merge::{Direction, Source};
+use super::range::Range;
 use super::shared::{Shared, State};
-use super::snapshot::{Found, Range, Snapshot, alive};
+use super::snapshot::{Found, Snapshot, alive};
 use super::sources::{KeyRange, TablesSource};
 use super::times::Moment;
 use super::version::{TableHandle, Version};

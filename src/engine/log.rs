@@ -119,6 +119,7 @@ impl Shared {
         let position = Position { first, watermark: io.synced, time_ms: self.retention.stamp(last) };
         let segment = io.segment.as_mut().ok_or_else(|| Error::ReadOnly("there is no log".to_owned()))?;
         segment.write_group(&mut io.buffer, position)?;
+        self.counters.add_group(last.0 - first.0 + 1, io.buffer.len());
         io.written = last;
         io.unmarked = true;
         let due = match self.options.durability {
@@ -131,7 +132,9 @@ impl Shared {
 
     fn sync_log(&self, io: &mut LogIo) -> Result<()> {
         if let Some(segment) = &io.segment {
+            let started = Instant::now();
             segment.sync()?;
+            self.counters.log_syncs.add(started);
             io.synced_len = segment.len();
         }
         io.synced = io.written;

@@ -64,7 +64,7 @@ impl Lookup<'_> {
         let [flushed, sorted @ ..] = &version.levels;
         let mut reads = ReadsByLevel::default();
         let [reads_of_flushed, reads_of_sorted @ ..] = &mut reads;
-        for table in flushed {
+        for table in flushed.iter() {
             self.ask(&hashes, reads_of_flushed, |key| table.may_hold(key).then_some(table));
         }
         for (tables, reads) in sorted.iter().zip(reads_of_sorted).filter(|(tables, _)| !tables.is_empty()) {

@@ -23,10 +23,12 @@ use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
 
 use super::SeqNo;
 use super::batch::{Op, Ops};
 use super::key_order::in_key_order;
+use super::page::Page;
 use super::range_tombstones::RangeTombstones;
 use super::records::{At, Chain, Records, Stored};
 use crate::codec::{Few, Slice};
@@ -36,15 +38,17 @@ use crate::storage::{Fragments, Kind, Span, Version};
 /// what the table grows by.
 const SLOT_BYTES: usize = 24;
 
-/// What a key costs in the order of keys, besides its bytes: the place in a tree that is between half full and full,
-/// reference counts, the allocator's own.
-const ORDER_BYTES: usize = 64;
+/// What a key costs in the order of keys, besides its bytes if they do not fit: its place in a tree that is between half
+/// full and full.
+const ORDER_BYTES: usize = 2 * size_of::<Key>();
 
 /// What a list of older versions costs besides their records.
 const CHAIN_BYTES: usize = size_of::<VecDeque<At>>() + 4 * size_of::<At>();
 
-/// A key in the order of an active memtable.
-type Key = Arc<[u8]>;
+/// A key in the order of an active memtable: most are in the tree itself, so that a search follows no pointer for each
+/// comparison.
+type Key = SmallVec<[u8; KEY_IN_PLACE]>;
+const KEY_IN_PLACE: usize = 24;
 
 /// A key: its hash, and where its newest version is.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +62,11 @@ fn spread(hash: u32) -> u64 {
     u64::from(hash) | u64::from(hash) << 32
 }
 
+/// What `key` costs in the order of keys.
+fn order_bytes_of(key: &[u8]) -> usize {
+    ORDER_BYTES + if key.len() > KEY_IN_PLACE { key.len() } else { 0 }
+}
+
 #[derive(Debug, Default)]
 struct Map {
     slots: HashTable<Slot>,
@@ -69,13 +78,6 @@ struct Map {
     ranges: RangeTombstones,
     /// What `order` takes.
     order_bytes: usize,
-}
-
-/// An entry of a scan: a key and one of its versions.
-#[derive(Clone, Debug)]
-pub(crate) struct MemEntry {
-    pub(crate) key: Slice,
-    pub(crate) version: Version,
 }
 
 /// See the module's text.
@@ -250,7 +252,7 @@ impl Memtable {
                         if let Some(order) = order {
                             let key = records.key(slot.newest);
                             order.remove(key);
-                            *order_bytes -= ORDER_BYTES + key.len();
+                            *order_bytes -= order_bytes_of(key);
                         }
                         records.remove(slot.newest);
                         return false;
@@ -267,7 +269,7 @@ impl Memtable {
         let Map { slots, records, order, order_bytes, .. } = &mut *map;
         if order.is_none() {
             let keys: BTreeSet<Key> = slots.iter().map(|slot| Key::from(records.key(slot.newest))).collect();
-            *order_bytes = keys.iter().map(|key| ORDER_BYTES + key.len()).sum();
+            *order_bytes = keys.iter().map(|key| order_bytes_of(key)).sum();
             *order = Some(keys);
         }
         self.bytes.store(map.bytes(), Ordering::Relaxed);
@@ -292,8 +294,8 @@ impl Memtable {
         backward: bool,
         as_of: SeqNo,
         limit: usize,
-        out: &mut Vec<MemEntry>,
-    ) -> Option<Slice> {
+        out: &mut Page,
+    ) -> Option<Vec<u8>> {
         if is_empty_range(lower, upper) {
             return None;
         }
@@ -419,7 +421,7 @@ impl Map {
                 vacant.insert(Slot { hash, newest });
                 if let Some(order) = order {
                     order.insert(Key::from(key));
-                    *order_bytes += ORDER_BYTES + key.len();
+                    *order_bytes += order_bytes_of(key);
                 }
             }
             Entry::Occupied(mut occupied) => {
@@ -439,13 +441,7 @@ impl Map {
         }
     }
 
-    fn collect(
-        &self,
-        newest: impl Iterator<Item = At>,
-        as_of: SeqNo,
-        limit: usize,
-        out: &mut Vec<MemEntry>,
-    ) -> Option<Slice> {
+    fn collect(&self, newest: impl Iterator<Item = At>, as_of: SeqNo, limit: usize, out: &mut Page) -> Option<Vec<u8>> {
         // What range tombstones say where the scan is.
         let mut span = (!self.ranges.is_empty()).then(|| self.ranges.span(b"", as_of));
         for (looked_at, newest) in newest.enumerate() {
@@ -456,10 +452,10 @@ impl Map {
             }
             let deleted = span.as_ref().and_then(|span| span.newest);
             if let Some(at) = self.at(newest, as_of).filter(|at| deleted < Some(self.records.seq(*at))) {
-                out.push(self.records.record(at).entry());
+                out.push(&self.records.record(at));
             }
             if looked_at + 1 == limit {
-                return Some(Slice::copy_from(self.records.key(newest)));
+                return Some(self.records.key(newest).to_vec());
             }
         }
         None

@@ -39,17 +39,17 @@ fn scan(memtable: &Memtable, bounds: (Bound<&str>, Bound<&str>), backward: bool,
     let (mut lower, mut upper) = (own(bounds.0), own(bounds.1));
     let mut all = String::new();
     loop {
-        let mut step = Vec::new();
+        let mut page = Page::default();
         let (from, to) = (lower.as_ref().map(Vec::as_slice), upper.as_ref().map(Vec::as_slice));
-        let last = memtable.scan(from, to, backward, SeqNo(as_of), limit, &mut step);
-        assert!(step.len() <= limit);
-        for entry in step {
-            all += &format!("{}{} ", String::from_utf8_lossy(&entry.key), entry.version.seq);
+        let last = memtable.scan(from, to, backward, SeqNo(as_of), limit, &mut page);
+        assert!(page.len() <= limit);
+        for at in 0..page.len() {
+            all += &format!("{}{} ", String::from_utf8_lossy(page.key(at)), page.seq(at));
         }
         match last {
             None => return all.trim_end().to_owned(),
-            Some(last) if backward => upper = Bound::Excluded(last.to_vec()),
-            Some(last) => lower = Bound::Excluded(last.to_vec()),
+            Some(last) if backward => upper = Bound::Excluded(last),
+            Some(last) => lower = Bound::Excluded(last),
         }
     }
 }
@@ -258,9 +258,9 @@ fn keys_sort_bytewise_whatever_they_share() {
             memtable.apply(batch.bytes(), SeqNo(seq), SeqNo(seq - 1));
             expected.insert(key);
         }
-        let mut entries = Vec::new();
-        memtable.scan(Bound::Unbounded, Bound::Unbounded, false, SeqNo::MAX, 5000, &mut entries);
-        assert!(entries.iter().map(|entry| &*entry.key).eq(expected.iter().map(Vec::as_slice)));
+        let mut page = Page::default();
+        memtable.scan(Bound::Unbounded, Bound::Unbounded, false, SeqNo::MAX, 5000, &mut page);
+        assert!((0..page.len()).map(|at| page.key(at)).eq(expected.iter().map(Vec::as_slice)));
     }
 }
 

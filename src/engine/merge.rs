@@ -46,17 +46,48 @@ pub(crate) trait Source: Send {
     }
 }
 
-/// Many sources as one.
-pub(crate) struct Merge {
-    direction: Direction,
-    /// A binary heap: the source at 0 has the next entry, and no source comes before its parent.
-    sources: Vec<Box<dyn Source>>,
-    started: bool,
-    pending: Vec<Box<dyn Source>>,
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn advance(&mut self) -> Result<bool> {
+        (**self).advance()
+    }
+
+    fn key(&self) -> &[u8] {
+        (**self).key()
+    }
+
+    fn seq(&self) -> SeqNo {
+        (**self).seq()
+    }
+
+    fn kind(&self) -> Kind {
+        (**self).kind()
+    }
+
+    fn value(&self) -> Result<Slice> {
+        (**self).value()
+    }
+
+    fn stored(&self) -> &[u8] {
+        (**self).stored()
+    }
+
+    fn skip(&mut self, to: Option<&[u8]>, older_than: SeqNo) -> Result<bool> {
+        (**self).skip(to, older_than)
+    }
 }
 
-impl Merge {
-    pub(crate) fn new(direction: Direction, sources: Vec<Box<dyn Source>>) -> Merge {
+/// Many sources as one.
+pub(crate) struct Merge<S> {
+    direction: Direction,
+    /// A binary heap: the source at 0 has the next entry, and no source comes before its parent.
+    sources: Vec<S>,
+    started: bool,
+    pending: Vec<S>,
+}
+
+impl<S: Source> Merge<S> {
+    /// Sources change places: what is large should be in a box.
+    pub(crate) fn new(direction: Direction, sources: Vec<S>) -> Merge<S> {
         Merge { direction, sources: Vec::with_capacity(sources.len()), started: false, pending: sources }
     }
 
@@ -104,7 +135,7 @@ impl Merge {
     }
 }
 
-impl Source for Merge {
+impl<S: Source> Source for Merge<S> {
     fn advance(&mut self) -> Result<bool> {
         if !self.started {
             self.start()?;
@@ -160,8 +191,8 @@ mod tests {
     /// Entries to come, the next one last, and the current one.
     struct List(Vec<(&'static str, u64)>, (&'static str, u64));
 
-    fn list(entries: &[(&'static str, u64)]) -> Box<dyn Source> {
-        Box::new(List(entries.iter().rev().copied().collect(), ("", 0)))
+    fn list(entries: &[(&'static str, u64)]) -> List {
+        List(entries.iter().rev().copied().collect(), ("", 0))
     }
 
     impl Source for List {
@@ -187,7 +218,7 @@ mod tests {
         }
     }
 
-    fn drain(mut merge: Merge) -> String {
+    fn drain(mut merge: Merge<List>) -> String {
         let mut seen = String::new();
         while merge.advance().unwrap() {
             seen += &format!("{}{} ", String::from_utf8_lossy(merge.key()), merge.seq());

@@ -1,7 +1,7 @@
 //! The LSM tree. Knows keys, values, sequence numbers and files; knows nothing of Redis.
 //!
 //! Read in this order: `batch` (what is written), `memtable`, `commit` (how writes become visible and durable),
-//! `shared` (what readers see), `snapshot` and `merge` (ranges), `flush`, `compaction`, `recovery`, and [`Db`], which
+//! `shared` (what readers see), `snapshot`, `range` and `merge` (scans), `flush`, `compaction`, `recovery`, and [`Db`], which
 //! puts them together.
 
 mod background;
@@ -25,6 +25,8 @@ pub(crate) mod memtable;
 pub(crate) mod merge;
 mod options;
 pub(crate) mod output;
+mod page;
+mod range;
 pub(crate) mod range_tombstones;
 mod reads;
 mod records;
@@ -52,9 +54,10 @@ pub use db::Db;
 pub use error::{Error, Result};
 pub use history::{KeyHistory, PastValue};
 pub use options::{Clock, Compression, Durability, Entropy, Options};
+pub use range::{Entry, EntryRef, Range};
 pub use retention::{HistoryStats, SnapshotStats};
-pub use snapshot::{Entry, Found, Range, Snapshot};
-pub use stats::{BlobStats, LevelStats, MemoryStats, Stats, Waits};
+pub use snapshot::{Found, Snapshot};
+pub use stats::{BlobStats, LevelStats, LogStats, MemoryStats, Stats, Waits};
 pub(crate) use transact::{Outcome, Read};
 
 /// Keys are 1 byte to 64 KiB: they are kept in indexes, and a longer one is a value in the wrong place.

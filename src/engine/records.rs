@@ -12,7 +12,6 @@
 //! The space of a removed record is used again for one of the same size: overwriting a hot key needs no memory.
 
 use super::SeqNo;
-use super::memtable::MemEntry;
 use crate::codec::Slice;
 use crate::storage::{Kind, Version};
 
@@ -88,28 +87,6 @@ impl Stored<'_> {
 }
 
 impl Record<'_> {
-    /// The key too, in one allocation with the value where that is copied.
-    pub(super) fn entry(&self) -> MemEntry {
-        let (seq, kind) = (self.seq, self.kind);
-        match self.value {
-            Stored::Inline(value) => {
-                let split = self.key.len();
-                let both = Slice::build(split + value.len(), |both| {
-                    both[..split].copy_from_slice(self.key);
-                    both[split..].copy_from_slice(value);
-                    Ok::<(), std::convert::Infallible>(())
-                });
-                let both = both.unwrap_or_else(|never| match never {});
-                let (key, value) = (both.slice(0, split), both.slice(split, both.len()));
-                MemEntry { key, version: Version { seq, kind, value } }
-            }
-            Stored::Large(value) => {
-                let version = Version { seq, kind, value: value.clone() };
-                MemEntry { key: Slice::copy_from(self.key), version }
-            }
-        }
-    }
-
     pub(super) fn version(&self) -> Version {
         Version { seq: self.seq, kind: self.kind, value: self.value.to_slice() }
     }

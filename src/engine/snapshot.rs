@@ -1,25 +1,18 @@
-//! Snapshots and ranges: a consistent view of one moment, however long one looks.
+//! Snapshots: a consistent view of one moment, however long one looks.
 
 use std::borrow::Cow;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use arc_swap::Guard;
-
-use super::covers::{Covers, Hidden, Holder};
-use super::merge::{Direction, Merge, Source};
+use super::merge::Direction;
+use super::range::Range;
 use super::retention::Ticket;
-use super::shared::{Shared, State};
-use super::sources::{KeyRange, MemtableSource, TablesSource};
+use super::shared::Shared;
+use super::sources::KeyRange;
 use super::times::Moment;
 use super::{Result, SeqNo};
 use crate::codec::Slice;
 use crate::storage::Kind;
-use crate::storage::sstable::ReadMode;
-
-/// An active memtable with at most this many keys gets its order while writers wait (well under a millisecond); a larger
-/// one is sealed instead, and sorted without anybody waiting.
-const ORDER_IN_PLACE: usize = 1024;
 
 /// What a key holds: a value, and when it expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,31 +23,15 @@ pub struct Found {
     pub expires_at: Option<u64>,
 }
 
-/// One entry of a range.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The key.
-    pub key: Slice,
-    /// The value.
-    pub value: Slice,
-    /// When it expires, milliseconds since 1970.
-    pub expires_at: Option<u64>,
-}
-
 /// What a version means to a reader at `now`: a value, or nothing (deleted, or expired).
 pub(crate) fn alive(kind: Kind, value: impl FnOnce() -> Slice, now: u64) -> Option<Found> {
-    match kind {
-        Kind::Put { expires_at } | Kind::PutFar { expires_at } if expires_at.is_none_or(|at| at > now) => {
-            Some(Found { value: value(), expires_at })
-        }
-        _ => None,
-    }
+    kind.expiry(now).map(|expires_at| Found { value: value(), expires_at })
 }
 
 /// Keeps a position readable.
-struct Pin {
-    shared: Arc<Shared>,
-    ticket: Arc<Ticket>,
+pub(super) struct Pin {
+    pub(super) shared: Arc<Shared>,
+    pub(super) ticket: Arc<Ticket>,
 }
 
 impl Pin {
@@ -158,16 +135,7 @@ impl Snapshot {
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Range {
         let own = |bound: Bound<&K>| bound.map(|key| key.as_ref().to_vec());
         let range = KeyRange { lower: own(range.start_bound()), upper: own(range.end_bound()) };
-        Range {
-            pin: self.pin.clone(),
-            range,
-            direction: Direction::Forward,
-            now: self.pin.time(),
-            merge: None,
-            hidden: Hidden::default(),
-            done: false,
-            other_end: None,
-        }
+        Range::new(self.pin.clone(), range, Direction::Forward, self.pin.time())
     }
 
     /// The entries whose keys begin with `prefix`, in key order; all entries if it is empty.
@@ -195,205 +163,4 @@ fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut end = prefix[..=last].to_vec();
     end[last] += 1;
     Some(end)
-}
-
-/// Entries of a key range at a snapshot, in key order, from either end or from both: every entry comes once. Holds no lock
-/// between entries. After an error, which is that of [`Snapshot::get`], it has ended.
-pub struct Range {
-    pin: Arc<Pin>,
-    range: KeyRange,
-    direction: Direction,
-    now: u64,
-    /// Made by the first `next`, and what range tombstones hide of it.
-    merge: Option<(Merge, Covers)>,
-    hidden: Hidden,
-    done: bool,
-    /// The walk from the other end, made by the first `next_back`.
-    other_end: Option<Box<Range>>,
-}
-
-impl Range {
-    /// The same entries from the last to the first: [`rev`](Iterator::rev) for those who learn only at run time which
-    /// way to go.
-    ///
-    /// # Panics
-    ///
-    /// If an entry was asked for before.
-    pub fn reversed(mut self) -> Range {
-        assert!(self.merge.is_none() && self.other_end.is_none(), "a range is reversed before it is walked");
-        self.direction = Direction::Backward;
-        self
-    }
-
-    /// The same entries once more, from the beginning; nothing has expired in between.
-    pub(crate) fn again(&self) -> Range {
-        Range {
-            pin: self.pin.clone(),
-            range: self.range.clone(),
-            merge: None,
-            hidden: Hidden::default(),
-            done: false,
-            other_end: None,
-            ..*self
-        }
-    }
-
-    fn step(&mut self) -> Result<Option<Entry>> {
-        let (merge, covers) = match &mut self.merge {
-            Some(both) => both,
-            None => {
-                let (mut merge, covers) = self.pin.shared.merge(&self.range, self.direction, self.pin.ticket.seq);
-                self.done = !merge.advance()?;
-                self.merge.insert((merge, covers))
-            }
-        };
-        // The merge stands on the first version of the next key.
-        while !self.done {
-            if self.range.is_behind(merge.key(), self.direction) {
-                self.done = true;
-                break;
-            }
-            let key = Slice::copy_from(merge.key());
-            let mut newest: Option<(Kind, Slice)> = None;
-            let span = covers.span(&key)?;
-            let mut deleted = false;
-            while !self.done && merge.key() == &*key {
-                // Forward the first visible version is the newest, backward the last one is.
-                let wanted = match self.direction {
-                    Direction::Forward => newest.is_none(),
-                    Direction::Backward => true,
-                };
-                if wanted && merge.seq() <= self.pin.ticket.seq {
-                    // Of the versions of a key the deleted ones are the older ones.
-                    match span.newest > Some(merge.seq()) {
-                        true => deleted = true,
-                        false => newest = Some((merge.kind(), merge.value()?)),
-                    }
-                }
-                self.done = !merge.advance()?;
-            }
-            if let Some(found) = newest.and_then(|(kind, value)| alive(kind, || value, self.now)) {
-                return Ok(Some(Entry { key, value: found.value, expires_at: found.expires_at }));
-            }
-            if deleted && !self.done && self.hidden.is_enough(span) {
-                let to = match self.direction {
-                    Direction::Forward => span.end.as_deref(),
-                    Direction::Backward => Some(&*span.start),
-                };
-                self.done = !merge.skip(to, span.newest.unwrap_or_default())?;
-            }
-        }
-        Ok(None)
-    }
-}
-
-impl Range {
-    /// The next entry of this walk, whatever the one from the other end has given.
-    fn walk(&mut self) -> Option<Result<Entry>> {
-        if self.done {
-            return None;
-        }
-        let step = self.step().and_then(|entry| self.pin.ticket.check().map(|()| entry));
-        self.done |= step.is_err();
-        step.transpose()
-    }
-
-    /// Whether this walk has yet to come to `key`. Its merge stands on the first key that it has not dealt with.
-    fn is_ahead_of(&self, key: &[u8]) -> bool {
-        match (&self.merge, self.direction) {
-            _ if self.done => false,
-            (None, _) => true,
-            (Some((merge, _)), Direction::Forward) => key >= merge.key(),
-            (Some((merge, _)), Direction::Backward) => key <= merge.key(),
-        }
-    }
-}
-
-impl Iterator for Range {
-    type Item = Result<Entry>;
-
-    fn next(&mut self) -> Option<Result<Entry>> {
-        let entry = self.walk()?;
-        match (&self.other_end, &entry) {
-            (Some(other), Ok(entry)) if !other.is_ahead_of(&entry.key) => {
-                self.done = true;
-                None
-            }
-            _ => Some(entry),
-        }
-    }
-}
-
-impl DoubleEndedIterator for Range {
-    /// The walk from this end is one of its own, at the same snapshot; the two end where they meet.
-    fn next_back(&mut self) -> Option<Result<Entry>> {
-        let mut other = self
-            .other_end
-            .take()
-            .unwrap_or_else(|| Box::new(Range { direction: self.direction.opposite(), ..self.again() }));
-        let entry = other.walk();
-        let entry = match entry {
-            Some(Ok(entry)) if !self.is_ahead_of(&entry.key) => {
-                other.done = true;
-                None
-            }
-            entry => entry,
-        };
-        self.other_end = Some(other);
-        entry
-    }
-}
-
-impl std::iter::FusedIterator for Range {}
-
-impl Shared {
-    /// All versions of a key range at or below `as_of` (and from tables possibly newer ones), merged, and the range
-    /// tombstones over them.
-    fn merge(&self, range: &KeyRange, direction: Direction, as_of: SeqNo) -> (Merge, Covers) {
-        let state = self.state_with_order();
-        let sealed = state.sealed.iter().map(|sealed| (&sealed.memtable, sealed.last_seq));
-        let mut sources: Vec<Box<dyn Source>> = Vec::new();
-        let mut holders = Vec::new();
-        for (memtable, newest) in sealed.chain([(&state.active, SeqNo::MAX)]) {
-            let source = MemtableSource::new(memtable.clone(), range.clone(), direction, as_of).up_to(newest);
-            sources.push(Box::new(source));
-            // What comes after this look is above `as_of`.
-            if memtable.has_ranges() {
-                holders.push(Holder::Memtable(memtable.clone()));
-            }
-        }
-        for level in 0..state.version.levels.len() {
-            // Tables of level 0 overlap, each is a source of its own.
-            let tables: Vec<_> = match level {
-                0 => state.version.levels[0].iter().map(|table| vec![table.clone()]).collect(),
-                _ => vec![state.version.within(level, range.lower(), range.upper()).to_vec()],
-            };
-            for tables in tables.into_iter().filter(|tables| !tables.is_empty()) {
-                let ranged: Vec<_> = tables.iter().filter(|table| table.has_ranges()).cloned().collect();
-                if !ranged.is_empty() {
-                    holders.push(Holder::Tables(ranged));
-                }
-                sources.push(Box::new(TablesSource::new(tables, range.clone(), direction, ReadMode::Cached)));
-            }
-        }
-        (Merge::new(direction, sources), Covers::new(as_of, holders))
-    }
-
-    /// The state, with an active memtable that keeps the order of its keys.
-    fn state_with_order(&self) -> Guard<Arc<State>> {
-        let state = self.state();
-        if state.active.keeps_order() {
-            return state;
-        }
-        let mut writer = self.commit.writer();
-        if !writer.active.keeps_order() {
-            if writer.active.len() <= ORDER_IN_PLACE {
-                writer.active.keep_order();
-            } else {
-                self.seal(&mut writer, Some(true));
-            }
-        }
-        // Still under the lock: a moment later another memtable, without order, may be the active one.
-        self.state()
-    }
 }

@@ -1,19 +1,22 @@
 //! The sources of a scan: memtables, tables, and the tables of a level one after the other.
 
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
-use super::memtable::{MemEntry, Memtable};
+use super::memtable::Memtable;
 use super::merge::{Direction, Source};
-use super::version::TableHandle;
+use super::page::Page;
+use super::version::{TableHandle, Tables};
 use super::{Error, Result, SeqNo};
 use crate::codec::Slice;
 use crate::storage::Kind;
 use crate::storage::sstable::{Backward, Forward, ReadMode};
 
-/// Keys that a scan takes from a memtable under one lock: long enough to pay for the lock, short enough that writers
-/// hardly notice.
-const MEMTABLE_STEP: usize = 64;
+/// Keys that a scan takes from a memtable under one lock: at first few, since most scans are short and have most of their
+/// entries from tables; then more and more, to pay for the lock and for finding the place again; but never so many that
+/// writers would notice.
+const FIRST_PAGE: usize = 4;
+const LARGEST_PAGE: usize = 64;
 
 /// A key range that a source owns.
 #[derive(Clone, Debug)]
@@ -61,6 +64,15 @@ impl KeyRange {
         Some(self)
     }
 
+    /// Whether the table may have keys of the range, or range tombstones over some.
+    pub(crate) fn meets(&self, table: &TableHandle) -> bool {
+        let above = match self.lower() {
+            Bound::Included(lower) | Bound::Excluded(lower) => !table.meta.largest.precedes(lower),
+            Bound::Unbounded => true,
+        };
+        above && !self.is_behind(&table.meta.smallest, Direction::Forward)
+    }
+
     /// Whether `key`, met in `direction`, lies behind the end of the range.
     pub(crate) fn is_behind(&self, key: &[u8], direction: Direction) -> bool {
         match (direction, &self.lower, &self.upper) {
@@ -81,7 +93,7 @@ fn comes_before(key: &[u8], to: Option<&[u8]>, direction: Direction) -> bool {
     }
 }
 
-/// A memtable's entries as of a position, taken a few at a time.
+/// A memtable's entries as of a position, taken a page at a time.
 pub(crate) struct MemtableSource {
     memtable: Arc<Memtable>,
     direction: Direction,
@@ -90,13 +102,24 @@ pub(crate) struct MemtableSource {
     newest: SeqNo,
     /// What is left of the range.
     rest: Option<KeyRange>,
-    step: Vec<MemEntry>,
+    page: Page,
     at: usize,
+    /// Keys of the next page.
+    limit: usize,
 }
 
 impl MemtableSource {
     pub(crate) fn new(memtable: Arc<Memtable>, range: KeyRange, direction: Direction, as_of: SeqNo) -> MemtableSource {
-        MemtableSource { memtable, direction, as_of, newest: SeqNo::MAX, rest: Some(range), step: Vec::new(), at: 0 }
+        MemtableSource {
+            memtable,
+            direction,
+            as_of,
+            newest: SeqNo::MAX,
+            rest: Some(range),
+            page: Page::default(),
+            at: 0,
+            limit: FIRST_PAGE,
+        }
     }
 
     /// Of a sealed memtable, in which nothing is newer than `newest`.
@@ -108,56 +131,108 @@ impl MemtableSource {
 impl Source for MemtableSource {
     fn advance(&mut self) -> Result<bool> {
         self.at += 1;
-        while self.at >= self.step.len() {
+        while self.at >= self.page.len() {
             let Some(mut range) = self.rest.take() else { return Ok(false) };
-            self.step.clear();
+            self.page.clear();
             self.at = 0;
             let backward = self.direction == Direction::Backward;
-            let last =
-                self.memtable.scan(range.lower(), range.upper(), backward, self.as_of, MEMTABLE_STEP, &mut self.step);
-            if let Some(last) = last {
+            let (lower, upper) = (range.lower(), range.upper());
+            if let Some(last) = self.memtable.scan(lower, upper, backward, self.as_of, self.limit, &mut self.page) {
                 match self.direction {
-                    Direction::Forward => range.lower = Bound::Excluded(last.to_vec()),
-                    Direction::Backward => range.upper = Bound::Excluded(last.to_vec()),
+                    Direction::Forward => range.lower = Bound::Excluded(last),
+                    Direction::Backward => range.upper = Bound::Excluded(last),
                 }
                 self.rest = Some(range);
             }
+            self.limit = (self.limit * 2).min(LARGEST_PAGE);
         }
         Ok(true)
     }
 
     fn key(&self) -> &[u8] {
-        &self.step[self.at].key
+        self.page.key(self.at)
     }
 
     fn seq(&self) -> SeqNo {
-        self.step[self.at].version.seq
+        self.page.seq(self.at)
     }
 
     fn kind(&self) -> Kind {
-        self.step[self.at].version.kind
+        self.page.kind(self.at)
     }
 
     fn value(&self) -> Result<Slice> {
-        Ok(self.step[self.at].version.value.clone())
+        Ok(self.page.value(self.at))
     }
 
     fn stored(&self) -> &[u8] {
-        &self.step[self.at].version.value
+        self.page.value_bytes(self.at)
     }
 
     fn skip(&mut self, to: Option<&[u8]>, older_than: SeqNo) -> Result<bool> {
         if self.newest >= older_than || !comes_before(self.key(), to, self.direction) {
             return Ok(true);
         }
-        while self.at < self.step.len() && comes_before(self.key(), to, self.direction) {
+        while self.at < self.page.len() && comes_before(self.key(), to, self.direction) {
             self.at += 1;
         }
-        if self.at < self.step.len() {
+        if self.at < self.page.len() {
             return Ok(true);
         }
         self.rest = self.rest.take().and_then(|range| range.from(to, self.direction));
         self.advance()
+    }
+}
+
+/// The source of a scan. It stands in for `dyn Source`, whose calls would be most of a step over a cached block.
+pub(crate) enum ScanSource {
+    Memtable(Box<MemtableSource>),
+    Tables(Box<TablesSource>),
+}
+
+/// Asks the source that it is.
+macro_rules! each {
+    ($source:expr, $inner:ident => $ask:expr) => {
+        match $source {
+            ScanSource::Memtable($inner) => $ask,
+            ScanSource::Tables($inner) => $ask,
+        }
+    };
+}
+
+impl Source for ScanSource {
+    #[inline]
+    fn advance(&mut self) -> Result<bool> {
+        each!(self, source => source.advance())
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        each!(self, source => source.key())
+    }
+
+    #[inline]
+    fn seq(&self) -> SeqNo {
+        each!(self, source => source.seq())
+    }
+
+    #[inline]
+    fn kind(&self) -> Kind {
+        each!(self, source => source.kind())
+    }
+
+    #[inline]
+    fn value(&self) -> Result<Slice> {
+        each!(self, source => source.value())
+    }
+
+    #[inline]
+    fn stored(&self) -> &[u8] {
+        each!(self, source => source.stored())
+    }
+
+    fn skip(&mut self, to: Option<&[u8]>, older_than: SeqNo) -> Result<bool> {
+        each!(self, source => source.skip(to, older_than))
     }
 }
 
@@ -166,8 +241,9 @@ pub(crate) struct TablesSource {
     direction: Direction,
     mode: ReadMode,
     range: KeyRange,
-    /// Tables to come, the next one last.
-    rest: Vec<Arc<TableHandle>>,
+    tables: Tables,
+    /// Those to come.
+    rest: Range<usize>,
     current: Option<TableIter>,
     /// The table of `current`.
     handle: Option<Arc<TableHandle>>,
@@ -176,15 +252,24 @@ pub(crate) struct TablesSource {
 impl TablesSource {
     /// `tables` ascending by key.
     pub(crate) fn new(
-        mut tables: Vec<Arc<TableHandle>>,
+        tables: Vec<Arc<TableHandle>>,
         range: KeyRange,
         direction: Direction,
         mode: ReadMode,
     ) -> TablesSource {
-        if direction == Direction::Forward {
-            tables.reverse();
-        }
-        TablesSource { direction, mode, range, rest: tables, current: None, handle: None }
+        let all = 0..tables.len();
+        TablesSource::of_some(Arc::new(tables), all, range, direction, mode)
+    }
+
+    /// Of `which` of the tables.
+    pub(crate) fn of_some(
+        tables: Tables,
+        which: Range<usize>,
+        range: KeyRange,
+        direction: Direction,
+        mode: ReadMode,
+    ) -> TablesSource {
+        TablesSource { direction, mode, range, tables, rest: which, current: None, handle: None }
     }
 }
 
@@ -193,7 +278,11 @@ impl TablesSource {
     fn open_next(&mut self, skip: Option<(Option<&[u8]>, SeqNo)>) -> Result<bool> {
         loop {
             self.current = None;
-            let Some(next) = self.rest.pop() else { return Ok(false) };
+            let next = match self.direction {
+                Direction::Forward => self.rest.next(),
+                Direction::Backward => self.rest.next_back(),
+            };
+            let Some(next) = next.map(|at| self.tables[at].clone()) else { return Ok(false) };
             let mut rest = None;
             if let Some((to, older_than)) = skip
                 && next.meta.last_seq < older_than
@@ -219,6 +308,7 @@ impl TablesSource {
         }
     }
 
+    #[inline]
     fn step(&mut self) -> Result<bool> {
         let more = match &mut self.current {
             None => Ok(false),
@@ -263,12 +353,15 @@ impl Source for TablesSource {
     }
 
     fn skip(&mut self, to: Option<&[u8]>, older_than: SeqNo) -> Result<bool> {
-        let Some(table) = self.handle.clone().filter(|table| table.meta.last_seq < older_than) else { return Ok(true) };
-        if !comes_before(self.key(), to, self.direction) {
+        let is_old = self.handle.as_ref().is_some_and(|table| table.meta.last_seq < older_than);
+        if !is_old || !comes_before(self.key(), to, self.direction) {
             return Ok(true);
         }
         // The current table once more, from there on; then those behind it, as far as need be.
-        self.rest.push(table);
+        match self.direction {
+            Direction::Forward => self.rest.start -= 1,
+            Direction::Backward => self.rest.end += 1,
+        }
         loop {
             if !self.open_next(Some((to, older_than)))? {
                 return Ok(false);
@@ -279,14 +372,17 @@ impl Source for TablesSource {
         }
     }
 
+    #[inline]
     fn key(&self) -> &[u8] {
         current!(self, iter => iter.key())
     }
 
+    #[inline]
     fn seq(&self) -> SeqNo {
         current!(self, iter => iter.seq())
     }
 
+    #[inline]
     fn kind(&self) -> Kind {
         current!(self, iter => iter.kind())
     }
@@ -299,6 +395,7 @@ impl Source for TablesSource {
         }
     }
 
+    #[inline]
     fn stored(&self) -> &[u8] {
         current!(self, iter => iter.value_bytes())
     }

@@ -28,39 +28,55 @@ pub(crate) struct Counters {
     pub(crate) delays: WaitCounter,
     pub(crate) flush_waits: WaitCounter,
     pub(crate) log_waits: WaitCounter,
+    /// See [`LogStats::group_sizes`].
+    pub(crate) group_sizes: [AtomicU64; GROUP_SIZES],
+    pub(crate) log_written_bytes: AtomicU64,
+    pub(crate) log_syncs: WaitCounter,
 }
+
+impl Counters {
+    /// A log group of so many changes and bytes was written.
+    pub(crate) fn add_group(&self, changes: u64, bytes: usize) {
+        let size = changes.checked_ilog2().unwrap_or_default() as usize;
+        add(&self.group_sizes[size.min(GROUP_SIZES - 1)], 1);
+        add(&self.log_written_bytes, bytes as u64);
+    }
+}
+
+/// Sizes of log groups that are told apart: more than this doubling of one change is one size.
+const GROUP_SIZES: usize = 16;
 
 /// Counts waits of one kind.
 #[derive(Debug, Default)]
 pub(crate) struct WaitCounter {
-    writes: AtomicU64,
+    count: AtomicU64,
     total_us: AtomicU64,
     longest_us: AtomicU64,
 }
 
 impl WaitCounter {
-    /// A write has waited since `started`.
+    /// Somebody has waited since `started`.
     pub(crate) fn add(&self, started: Instant) {
         let us = started.elapsed().as_micros() as u64;
-        add(&self.writes, 1);
+        add(&self.count, 1);
         add(&self.total_us, us);
         self.longest_us.fetch_max(us, Ordering::Relaxed);
     }
 
     fn read(&self) -> Waits {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Waits { writes: get(&self.writes), total_us: get(&self.total_us), longest_us: get(&self.longest_us) }
+        Waits { count: get(&self.count), total_us: get(&self.total_us), longest_us: get(&self.longest_us) }
     }
 }
 
-/// Writes that had to wait for one reason, and for how long, in microseconds.
+/// How often, and for how long, something had to be waited for, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waits {
-    /// How many writes.
-    pub writes: u64,
-    /// All of them together.
+    /// How often.
+    pub count: u64,
+    /// All times together.
     pub total_us: u64,
-    /// The one that waited longest.
+    /// The longest.
     pub longest_us: u64,
 }
 
@@ -77,6 +93,10 @@ pub struct LevelStats {
     pub bytes: u64,
     /// Entries, tombstones and older versions included.
     pub entries: u64,
+    /// Of those, tombstones.
+    pub tombstones: u64,
+    /// Range tombstones, those that a cut between two tables has made two counted twice.
+    pub range_tombstones: u64,
     /// Bytes that flush (level 0) or compaction (the others) have written into it since the database was opened.
     pub written_bytes: u64,
     /// Point reads of its tables since the database was opened. A read that needs the disk asks once what is cached and
@@ -122,6 +142,29 @@ pub struct BlobStats {
     pub garbage_bytes: u64,
 }
 
+/// The log, in which writes become durable in groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogStats {
+    /// Groups written, by how many changes they had: first those of 1, then of 2 and 3, of 4 to 7, and so on; the last
+    /// number is all larger ones. With [`super::Durability::Always`] each group is synced before anybody in it is
+    /// answered, so these are the writes that one sync is shared by.
+    pub group_sizes: [u64; GROUP_SIZES],
+    /// Bytes of all groups.
+    pub written_bytes: u64,
+    /// Syncs of the log, and what they took.
+    pub syncs: Waits,
+    /// Why writes are refused, if they are: the log has failed, and no new one could be begun yet.
+    pub refused: Option<String>,
+}
+
+impl LogStats {
+    /// How many groups were written.
+    pub fn groups(&self) -> u64 {
+        self.group_sizes.iter().sum()
+    }
+}
+
 /// What the engine tells of itself. Counters run from when the database was opened.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -144,8 +187,8 @@ pub struct Stats {
     pub cache_hits: u64,
     /// Block reads that went to the disk.
     pub cache_misses: u64,
-    /// Log groups written: each one write and, with [`super::Durability::Always`], one sync.
-    pub log_groups: u64,
+    /// What was written to the log, and how long that took.
+    pub log: LogStats,
     /// The newest position applied.
     pub last_seq: u64,
     /// The newest position that is durable.
@@ -206,6 +249,16 @@ impl Stats {
 }
 
 impl Shared {
+    fn log_stats(&self) -> LogStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        LogStats {
+            group_sizes: self.counters.group_sizes.each_ref().map(get),
+            written_bytes: get(&self.counters.log_written_bytes),
+            syncs: self.counters.log_syncs.read(),
+            refused: self.commit.writer().log_failure.clone(),
+        }
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let state = self.state();
         let mut levels = [LevelStats::default(); LEVELS];
@@ -213,6 +266,8 @@ impl Shared {
             levels[level].tables += 1;
             levels[level].bytes += table.meta.size;
             levels[level].entries += table.meta.entries;
+            levels[level].tombstones += table.meta.tombstones;
+            levels[level].range_tombstones += table.meta.range_tombstones;
         }
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         for (level, written) in levels.iter_mut().zip(&self.counters.written_bytes) {
@@ -243,7 +298,7 @@ impl Shared {
             cache_bytes,
             cache_hits: self.cache.hits(),
             cache_misses: self.cache.misses(),
-            log_groups: self.commit.groups(),
+            log: self.log_stats(),
             last_seq: self.commit.visible().0,
             durable_seq: self.commit.durable().0,
             snapshots: self.retention.snapshots(),

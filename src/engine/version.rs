@@ -8,7 +8,7 @@
 //! value or a tombstone of either kind, is the newest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -193,10 +193,15 @@ fn not_there(number: FileNumber) -> Error {
     invalid(format!("table {} leaves a level it is not in", number.0))
 }
 
+/// Tables in some order. Shared, so that a scan holds all that it may come to however many they are.
+pub(crate) type Tables = Arc<Vec<Arc<TableHandle>>>;
+
 /// See the module's text.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Version {
-    pub(crate) levels: [Vec<Arc<TableHandle>>; LEVELS],
+    pub(crate) levels: [Tables; LEVELS],
+    /// Those of each level that have range tombstones.
+    pub(crate) ranged: [Tables; LEVELS],
 }
 
 impl Version {
@@ -220,7 +225,7 @@ impl Version {
                         Some((_, handle)) => handle.clone(),
                         None => Arc::new(TableHandle::new(table.clone(), source)),
                     };
-                    tables.push(handle);
+                    Arc::make_mut(tables).push(handle);
                 }
                 Change::DropTable { level, number } => {
                     let tables = next.levels.get_mut(usize::from(*level));
@@ -229,19 +234,21 @@ impl Version {
                         Some((tables, at))
                     });
                     let (tables, at) = place.ok_or_else(|| not_there(*number))?;
-                    tables.remove(at);
+                    Arc::make_mut(tables).remove(at);
                 }
                 _ => {}
             }
         }
         let [flushed, sorted @ ..] = &mut next.levels;
-        flushed.sort_by_key(|table| std::cmp::Reverse(table.meta.last_seq));
+        Arc::make_mut(flushed).sort_by_key(|table| std::cmp::Reverse(table.meta.last_seq));
         for tables in sorted {
-            tables.sort_by(|a, b| a.meta.smallest.cmp(&b.meta.smallest));
+            Arc::make_mut(tables).sort_by(|a, b| a.meta.smallest.cmp(&b.meta.smallest));
             if let Some(pair) = tables.windows(2).find(|pair| !pair[0].meta.largest.precedes(&pair[1].meta.smallest)) {
                 return Err(invalid(format!("tables {pair:?} of one level overlap")));
             }
         }
+        let ranged = |tables: &Tables| tables.iter().filter(|table| table.has_ranges()).cloned().collect::<Vec<_>>();
+        next.ranged = next.levels.each_ref().map(|tables| Arc::new(ranged(tables)));
         Ok(next)
     }
 
@@ -301,8 +308,8 @@ impl Version {
             })
     }
 
-    /// The tables of a sorted level that may hold keys within the bounds.
-    pub(crate) fn within(&self, level: usize, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> &[Arc<TableHandle>] {
+    /// Where the tables of a sorted level are that may hold keys within the bounds.
+    pub(crate) fn within(&self, level: usize, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Range<usize> {
         let tables = &self.levels[level];
         let start = match lower {
             Bound::Unbounded => 0,
@@ -312,7 +319,7 @@ impl Version {
             Bound::Unbounded => tables.len(),
             Bound::Included(key) | Bound::Excluded(key) => tables.partition_point(|t| *t.meta.smallest <= *key),
         };
-        &tables[start..end.max(start)]
+        start..end.max(start)
     }
 
     /// Bytes of a level on disk.

@@ -103,12 +103,13 @@ impl Database<'_> {
     /// How many keys are in `range`, by counting them.
     pub(crate) fn count(&self, range: &KeyRange) -> Result<Outcome<u64>> {
         let mut count = 0;
-        let mut entries = self.entries(range, Order::Forward);
-        for entry in &mut entries {
-            entry?;
+        let Entries { seq, mut entries } = self.entries(range, Order::Forward);
+        while let Some(range) = &mut entries
+            && range.advance()?
+        {
             count += 1;
         }
-        Ok(Outcome { value: count, seq: entries.seq })
+        Ok(Outcome { value: count, seq })
     }
 
     /// The entries among which all keys are that match the glob `pattern`.

@@ -28,6 +28,18 @@ pub(crate) enum Kind {
     Tombstone,
 }
 
+impl Kind {
+    /// When the value expires, if there is one at `now`: neither deleted nor expired.
+    pub(crate) fn expiry(self, now: u64) -> Option<Option<u64>> {
+        match self {
+            Kind::Put { expires_at } | Kind::PutFar { expires_at } => {
+                expires_at.is_none_or(|at| at > now).then_some(expires_at)
+            }
+            Kind::Tombstone => None,
+        }
+    }
+}
+
 /// A version found by a point read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Version {

@@ -2,11 +2,13 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -80,6 +82,16 @@ impl Server {
         line.split_once("changes=").unwrap().1.split(' ').next().unwrap().parse().unwrap()
     }
 
+    /// Sends a script and reads what is answered until the server closes.
+    pub fn converse(&self, script: &str) -> String {
+        let mut client = TcpStream::connect(&self.addr).unwrap();
+        client.write_all(script.as_bytes()).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut output = String::new();
+        client.read_to_string(&mut output).unwrap();
+        output
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
     }
@@ -106,4 +118,32 @@ pub fn kill_while_starting(dir: &Path, flags: &[&str], time: Duration) {
     // A random moment is no event that could be awaited.
     thread::sleep(time);
     assert!(process.0.try_wait().unwrap().is_none(), "it ended by itself");
+}
+
+/// How far a server's clients have come together.
+pub struct Progress {
+    acknowledged: AtomicU64,
+    /// At this many `waiting` is woken.
+    enough: u64,
+    waiting: Thread,
+}
+
+impl Progress {
+    pub fn new(enough: u64) -> Progress {
+        Progress { acknowledged: AtomicU64::new(0), enough, waiting: thread::current() }
+    }
+
+    /// To be called for each acknowledgement.
+    pub fn acknowledged(&self) {
+        if self.acknowledged.fetch_add(1, Ordering::Relaxed) + 1 == self.enough {
+            self.waiting.unpark();
+        }
+    }
+
+    pub fn wait(&self, deadline: Instant) {
+        while self.acknowledged.load(Ordering::Relaxed) < self.enough {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return };
+            thread::park_timeout(left);
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use chronos::codec::Rng;
 
-use crate::Progress;
+use crate::server::Progress;
 use crate::wire::{Connection, Dialect, encode};
 
 /// Shared keys of each kind.
@@ -18,6 +18,9 @@ pub const SHARED: usize = 3;
 const VALUES: u64 = 300;
 const COUNTERS: u64 = 20;
 const TEXTS: u64 = 20;
+
+/// From here on a value lies apart, in a blob file.
+const LARGE: u64 = 4 << 10;
 
 /// How long a text may grow before it is deleted.
 const MAX_TEXT: usize = 4 << 10;
@@ -178,10 +181,29 @@ impl Client {
         let shared = self.rng.below(SHARED as u64) as usize;
         let stored = |value: Vec<u8>, expires| Some(Stored { value, expires });
         let words: Vec<Vec<u8>> = match if self.only_looks { 95 + self.rng.below(5) } else { self.rng.below(100) } {
-            0..30 => {
+            0..24 => {
                 let (key, value) = (self.key('s', VALUES), self.value(&name));
                 sent.changes.push((key.clone(), stored(value.clone(), false)));
                 vec![b"SET".to_vec(), key, value]
+            }
+            24..27 => {
+                let (start, end) = self.range();
+                // One change on disk; here, one for each key that goes by it.
+                let gone = self.keys.range(start.clone()..end.clone()).map(|(key, _)| (key.clone(), None));
+                sent.changes.extend(gone);
+                vec![b"RANGE.DEL".to_vec(), start, end]
+            }
+            27..30 => {
+                // A time to live comes or goes, and the value stays.
+                let (key, expires) = (self.key('s', VALUES), self.rng.chance(1, 2));
+                let old = self.keys.get(&key).cloned();
+                let done = old.as_ref().is_some_and(|old| expires || old.expires);
+                sent.expected = Some(u8::from(done).to_string().into_bytes());
+                sent.changes.extend(old.map(|old| (key.clone(), stored(old.value, expires))));
+                match expires {
+                    true => vec![b"EXPIRE".to_vec(), key, b"86400".to_vec()],
+                    false => vec![b"PERSIST".to_vec(), key],
+                }
             }
             30..37 => {
                 let (key, value) = (self.key('s', VALUES), self.value(&name));
@@ -276,9 +298,22 @@ impl Client {
         own_key(self.id, kind, self.rng.below(count))
     }
 
+    /// Mostly a few values; now and then everything that this client has, and nobody else's.
+    fn range(&mut self) -> (Vec<u8>, Vec<u8>) {
+        if self.rng.chance(1, 50) {
+            return (format!("c{}:", self.id).into_bytes(), format!("c{};", self.id).into_bytes());
+        }
+        let start = self.rng.below(VALUES);
+        (own_key(self.id, 's', start), own_key(self.id, 's', start + self.rng.below(8)))
+    }
+
     /// A value that nobody else writes and that this client never writes again.
     fn value(&mut self, name: &str) -> Vec<u8> {
-        let len = if self.rng.chance(1, 20) { self.rng.below(8 << 10) } else { self.rng.below(500) } as usize;
+        let len = match self.rng.below(40) {
+            0 => self.rng.below(LARGE),
+            1..3 => LARGE + self.rng.below(2 * LARGE),
+            _ => self.rng.below(500),
+        } as usize;
         let mut value = format!("{name}:").into_bytes();
         // Half of them repeat one byte: something for the compression to find.
         match self.rng.chance(1, 2) {

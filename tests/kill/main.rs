@@ -17,12 +17,13 @@ mod client;
 mod common;
 #[path = "../common/server.rs"]
 mod server;
+#[path = "../common/wire.rs"]
 mod wire;
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use chronos::codec::Rng;
@@ -31,11 +32,8 @@ use rustix::process::Signal;
 use audit::{Base, Promise, audit};
 use client::Client;
 use common::number_from_env;
-use server::{Server, kill_while_starting};
+use server::{Progress, Server, kill_while_starting};
 use wire::{Connection, Dialect, words};
-
-/// Nothing on a loaded machine takes this long; a test that would hang fails instead.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Lives of a server in the test command.
 const CYCLES: u64 = 50;
@@ -54,34 +52,6 @@ const HISTORY: &str = "500ms";
 const MOST_ACKNOWLEDGED: u64 = 20_000;
 const LONGEST_LIFE: Duration = Duration::from_millis(1_500);
 
-/// How far the clients have come together.
-pub struct Progress {
-    acknowledged: AtomicU64,
-    /// At this many `waiting` is woken.
-    enough: u64,
-    waiting: Thread,
-}
-
-impl Progress {
-    fn new(enough: u64) -> Progress {
-        Progress { acknowledged: AtomicU64::new(0), enough, waiting: thread::current() }
-    }
-
-    /// To be called for each acknowledgement.
-    pub fn acknowledged(&self) {
-        if self.acknowledged.fetch_add(1, Ordering::Relaxed) + 1 == self.enough {
-            self.waiting.unpark();
-        }
-    }
-
-    fn wait(&self, deadline: Instant) {
-        while self.acknowledged.load(Ordering::Relaxed) < self.enough {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return };
-            thread::park_timeout(left);
-        }
-    }
-}
-
 /// What is reported at the end.
 #[derive(Default)]
 struct Totals {
@@ -94,6 +64,9 @@ struct Totals {
     replayed: u64,
     flushes: usize,
     compactions: usize,
+    /// Files of large values that were there at a start, and those of them that were gone at a later one.
+    blobs: BTreeSet<String>,
+    blobs_gone: BTreeSet<String>,
 }
 
 /// One directory, its clients, and one server life after the other.
@@ -119,11 +92,19 @@ impl Story<'_> {
             self.totals.killed_while_starting += 1;
         }
         let server = Server::start(self.dir, &self.flags);
+        self.count_blobs();
         let replayed = server.replayed();
         assert!(!self.in_order || replayed == 0, "after an orderly end {replayed} changes were replayed");
         self.totals.replayed += replayed;
         self.audit(&server);
         server
+    }
+
+    fn count_blobs(&mut self) {
+        let names = std::fs::read_dir(self.dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let now: BTreeSet<String> = names.filter(|name| name.ends_with(".blob")).collect();
+        self.totals.blobs_gone.extend(self.totals.blobs.difference(&now).cloned());
+        self.totals.blobs.extend(now);
     }
 
     fn audit(&mut self, server: &Server) {
@@ -222,7 +203,7 @@ fn tell(test: &str, seed: u64, cycles: u64, durability: &str, promise: Promise) 
     let totals = story.totals;
     println!(
         "seed {seed}: {} acknowledged, {} more were there, {} lost; killed {} times and {} times while starting, \
-         terminated {} times; {} changes replayed, {} flushes, {} compactions",
+         terminated {} times; {} changes replayed, {} flushes, {} compactions; {} blob files, {} of them gone again",
         totals.acknowledged,
         totals.unacknowledged,
         totals.lost,
@@ -231,7 +212,9 @@ fn tell(test: &str, seed: u64, cycles: u64, durability: &str, promise: Promise) 
         totals.terminated,
         totals.replayed,
         totals.flushes,
-        totals.compactions
+        totals.compactions,
+        totals.blobs.len(),
+        totals.blobs_gone.len()
     );
     totals
 }
@@ -249,6 +232,7 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
     if cycles >= CYCLES {
         // Else this would have tested little.
         assert!(totals.unacknowledged > 0 && totals.flushes > 0 && totals.compactions > 0);
+        assert!(!totals.blobs_gone.is_empty(), "of {} blob files none was collected", totals.blobs.len());
     }
 }
 

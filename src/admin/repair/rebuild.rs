@@ -97,7 +97,7 @@ struct Output {
 }
 
 impl Output {
-    fn add(&mut self, entry: &Merge, value: &[u8]) -> Result<()> {
+    fn add(&mut self, entry: &impl Source, value: &[u8]) -> Result<()> {
         if self.current.as_ref().is_some_and(|(_, writer, _)| writer.estimated_size() >= self.cut_at) {
             self.cut()?;
         }

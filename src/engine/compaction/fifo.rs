@@ -20,7 +20,7 @@ pub(crate) fn pick(view: &View<'_>, max_age: Option<Duration>, max_bytes: Option
     let total: u64 = version.tables().map(|(_, table)| table.meta.bytes_with_values()).sum();
     let mut over = total.saturating_sub(max_bytes.unwrap_or(u64::MAX));
     let level = version.bottom();
-    let mut tables = version.levels[level].clone();
+    let mut tables = version.levels[level].to_vec();
     tables.sort_by_key(|table| table.meta.last_seq);
     // Of level 0 that leaves the younger ones: what goes for its age or for the bytes is its oldest part.
     tables.retain(|table| {

@@ -100,7 +100,7 @@ fn pick_of(view: &View<'_>, shape: &Shape, level: usize) -> Option<Task> {
     };
     let mut inputs = Vec::new();
     let mut over = version.level_bytes(level).saturating_sub(shape.limits[level]);
-    for table in tables {
+    for table in tables.iter() {
         if over > 0 && cost(table) == 0.0 {
             over = over.saturating_sub(table.meta.size);
             inputs.push(table.clone());

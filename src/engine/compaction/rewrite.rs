@@ -16,7 +16,7 @@ use crate::engine::output::{Keep, TableOutput};
 use crate::engine::range_tombstones::{Cursor, RangeTombstones};
 use crate::engine::shared::Shared;
 use crate::engine::sources::{KeyRange, TablesSource};
-use crate::engine::version::{TableHandle, Version};
+use crate::engine::version::{TableHandle, Tables, Version};
 use crate::engine::{Error, Result, SeqNo};
 use crate::storage::blob::Pointer;
 use crate::storage::manifest::TableMeta;
@@ -60,12 +60,12 @@ impl Shared {
         // Within level 0 one table comes of several, and below it, unseen, lie older ones.
         let within_flushed = task.target == 0;
         let ranges = gather(task, range, floor)?;
-        let source = |tables: Vec<Arc<TableHandle>>| -> Box<dyn Source> {
+        let source = |tables: Vec<Arc<TableHandle>>| {
             Box::new(TablesSource::new(tables, range.clone(), Direction::Forward, ReadMode::Streaming))
         };
-        let mut sources: Vec<Box<dyn Source>> = Vec::new();
+        let mut sources = Vec::new();
         for (level, tables) in &task.inputs {
-            let is_read = |table: &&Arc<TableHandle>| meets(table, range) && !is_deleted(&table.meta, &ranges, floor);
+            let is_read = |table: &&Arc<TableHandle>| range.meets(table) && !is_deleted(&table.meta, &ranges, floor);
             let within: Vec<_> = tables.iter().filter(is_read).cloned().collect();
             match level {
                 0 => sources.extend(within.into_iter().map(|table| source(vec![table]))),
@@ -146,14 +146,6 @@ fn side_by_side<'a, P: Sync, T: Send>(parts: &'a [P], work: impl Fn(&'a P) -> T 
     })
 }
 
-fn meets(table: &TableHandle, range: &KeyRange) -> bool {
-    let above = match range.lower() {
-        Bound::Included(lower) | Bound::Excluded(lower) => !table.meta.largest.precedes(lower),
-        Bound::Unbounded => true,
-    };
-    above && !range.is_behind(&table.meta.smallest, Direction::Forward)
-}
-
 /// Up to `parts` key ranges that together are everything, cut where tables of the task's largest level begin, so that
 /// each part has about as many bytes of it.
 pub(super) fn split(task: &Task, parts: u64) -> Vec<KeyRange> {
@@ -187,7 +179,7 @@ struct Met<'a> {
 impl<'a> Met<'a> {
     fn new(version: &'a Version, target: usize, table_bytes: u64) -> Met<'a> {
         let below = version.levels[target + 1..].iter().find(|tables| !tables.is_empty());
-        let below = below.map_or(&[][..], Vec::as_slice);
+        let below = below.map_or(&[][..], |tables| &tables[..]);
         Met { tables: below.iter().peekable(), bytes: 0, enough: table_bytes.max(bytes(below) / MEETS_PART) }
     }
 
@@ -206,7 +198,7 @@ impl<'a> Met<'a> {
 
 /// What can be in a level deeper than a task's target. Asked about keys, they must ascend: it only ever moves on.
 pub(super) struct Below<'a> {
-    deeper: &'a [Vec<Arc<TableHandle>>],
+    deeper: &'a [Tables],
     levels: Vec<std::iter::Peekable<std::slice::Iter<'a, Arc<TableHandle>>>>,
 }
 
@@ -249,7 +241,7 @@ impl<'a> Below<'a> {
     /// The fragment from the first deeper table that it meets to the last.
     fn part_with_tables(&self, fragment: &Fragment) -> Option<Fragment> {
         let end = End::before(fragment.end.as_deref());
-        let met = |tables: &'a Vec<Arc<TableHandle>>| {
+        let met = |tables: &'a Tables| {
             let first = tables.partition_point(|table| table.meta.largest.precedes(&fragment.start));
             let behind = tables.partition_point(|table| !end.precedes(&table.meta.smallest));
             tables.get(first..behind).filter(|met| !met.is_empty())

@@ -216,7 +216,13 @@ fn each_tree_gets_what_the_book_says() {
 fn a_large_task_is_cut_where_tables_begin_into_parts_of_about_the_same_size() {
     let parts = |levels: &[&str], parts: u64| {
         let version = tree(levels);
-        let inputs = version.levels.iter().cloned().enumerate().filter(|(_, tables)| !tables.is_empty()).collect();
+        let inputs = version
+            .levels
+            .iter()
+            .map(|tables| tables.to_vec())
+            .enumerate()
+            .filter(|(_, tables)| !tables.is_empty())
+            .collect();
         let ranges = split(&Task::merge(super::task::Why::Flushed, inputs, 6), parts);
         let text: Vec<String> = ranges.iter().map(|range| format!("{:?}", (range.lower(), range.upper()))).collect();
         text.join(" ").replace("Included", "=").replace("Excluded", "<").replace("Unbounded", "*")

@@ -23,7 +23,7 @@ pub(crate) fn pick(view: &View<'_>) -> Option<Task> {
             break;
         }
         gathered += bytes(run);
-        inputs.push((level, run.clone()));
+        inputs.push((level, run.to_vec()));
     }
     Some(Task::descend(view.version, view.options.table_bytes, why, inputs, target))
 }

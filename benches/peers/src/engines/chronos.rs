@@ -63,10 +63,13 @@ impl Reader for Reading<'_> {
 
     fn scan(&mut self, from: &[u8], count: usize) -> Result<usize> {
         let mut seen = 0;
-        for entry in self.0.range(from..).take(count) {
+        let mut range = self.0.range(from..);
+        while seen < count
+            && let Some(entry) = range.next_ref()
+        {
             let entry = entry?;
-            touch(&entry.key);
-            touch(&entry.value);
+            touch(entry.key);
+            touch(entry.value);
             seen += 1;
         }
         Ok(seen)
