@@ -39,8 +39,9 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 /// Waiting for a flush is checked again at least this often, should the wait depend on something that tells nobody.
 const FLUSH_WAIT: Duration = Duration::from_millis(50);
 
-/// Compaction may owe this part of the last level, or [`Options::level_bytes`], before writes are slowed down.
-const DEBT_PART: u64 = 8;
+/// Compaction may owe this part of the last level, or five quarters of a memtable, before writes are slowed down: so that
+/// less than half of the database is taken a second time while it is overwritten, what is being merged included.
+const DEBT_PART: u64 = 12;
 
 /// How far the tree is behind: 0 where nothing has to wait, 1 where the delay is greatest.
 fn behind(version: &Version, options: &Options) -> f64 {
@@ -53,7 +54,7 @@ fn behind(version: &Version, options: &Options) -> f64 {
         // What damaged tables hold up does not get less by waiting.
         Strategy::Leveled if version.damage().next().is_some() => tables,
         Strategy::Leveled => {
-            let soft = (version.level_bytes(LEVELS - 1) / DEBT_PART).max(options.level_bytes);
+            let soft = (version.level_bytes(LEVELS - 1) / DEBT_PART).max(options.memtable_bytes as u64 / 4 * 5);
             tables.max(ramp(debt(version, options), soft, soft as f64 * 2.0))
         }
     };
@@ -168,7 +169,7 @@ mod tests {
     fn delay_of(strategy: Strategy, edit: &[Change]) -> Duration {
         let source = TableSource::new(Arc::new(SimFs::new()), Arc::new(BlockCache::with_capacity(0)));
         let version = Version::default().edited(edit, &source).unwrap();
-        delay(behind(&version, &Options::new().level_bytes(1_000).compaction(strategy)))
+        delay(behind(&version, &Options::new().memtable_bytes(800).level_bytes(1_000).compaction(strategy)))
     }
 
     #[test]
@@ -190,8 +191,8 @@ mod tests {
         };
         assert_eq!(of(999, 1, 1), Duration::ZERO, "a small database owes little");
         assert_eq!(of(1_000, 8_000, 80_000), Duration::ZERO);
-        assert_eq!(of(9_900, 8_000, 80_000), Duration::ZERO);
-        assert!(!of(11_000, 8_000, 80_000).is_zero());
+        assert_eq!(of(6_600, 8_000, 80_000), Duration::ZERO);
+        assert!(!of(7_000, 8_000, 80_000).is_zero());
         assert!(!of(3_000, 16_000, 80_000).is_zero(), "the level above the last one is too large");
         assert_eq!(of(20_000, 8_000, 80_000), MAX_DELAY);
         let edit = [with(0, 3, 9_000), with(6, 1, 80_000)].concat();
