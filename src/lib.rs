@@ -29,12 +29,19 @@
 //! # }
 //! ```
 
+// Helpers of the tests in `tests/`, which fuzz targets use too, know the crate by its name.
+#[cfg(any(test, fuzzing))]
+extern crate self as chronos;
+
 pub mod admin;
 pub mod cli;
 pub mod codec;
 mod command;
 pub mod engine;
 pub mod fs;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod keyspace;
 mod protocol;
 pub mod server;

@@ -68,7 +68,8 @@ impl Source {
     }
 
     fn is_test(&self) -> bool {
-        self.path.contains("/tests/") || self.path.ends_with("tests.rs") || TEST_HELPERS.contains(&&*self.path)
+        let path = &*self.path;
+        path.contains("/tests/") || path.ends_with("tests.rs") || TEST_HELPERS.contains(&path) || is_fuzz_target(path)
     }
 
     /// Numbered lines of code that ships: without comments, strings, and items that are for tests only.
@@ -103,6 +104,11 @@ impl Source {
 
 /// What only tests use, in files of its own.
 const TEST_HELPERS: [&str; 2] = ["src/storage/testing.rs", "src/storage/golden.rs"];
+
+/// Seen by tests and fuzzers only.
+fn is_fuzz_target(path: &str) -> bool {
+    path.starts_with("src/fuzz/") || path.ends_with("/fuzz.rs")
+}
 
 /// A line without its comment and without what stands in string literals.
 fn without_strings(line: &str) -> String {
@@ -213,7 +219,9 @@ fn says(line: &str, word: &str) -> bool {
 #[test]
 fn nothing_is_left_for_later() {
     let mut complaints = Vec::new();
-    for source in ["src", "tests", "benches", "examples"].iter().flat_map(|under| sources(under)) {
+    for source in
+        ["src", "tests", "benches", "examples", "fuzz/src", "fuzz/targets"].iter().flat_map(|under| sources(under))
+    {
         // This file names what it looks for.
         for (number, line) in source.text.lines().enumerate().filter(|_| source.path != "tests/tidy.rs") {
             for word in ["todo!", "unimplemented!", "dbg!", "TODO", "FIXME", "XXX"] {
@@ -229,7 +237,9 @@ fn nothing_is_left_for_later() {
 #[test]
 fn every_file_says_what_it_is_and_can_be_read_in_one_sitting() {
     let mut complaints = Vec::new();
-    for source in ["src", "tests", "benches", "examples"].iter().flat_map(|under| sources(under)) {
+    for source in
+        ["src", "tests", "benches", "examples", "fuzz/src", "fuzz/targets"].iter().flat_map(|under| sources(under))
+    {
         if !source.text.starts_with("//!") {
             complaints.push(format!("{}: does not open with //!", source.path));
         }
@@ -239,6 +249,56 @@ fn every_file_says_what_it_is_and_can_be_read_in_one_sitting() {
         }
     }
     fail_with(complaints);
+}
+
+/// Lines of a manifest that must not get lost, with the section of each.
+const HELD: [(&str, &str); 3] = [
+    ("[lints.rust]", "unsafe_code = \"forbid\""),
+    // A wrong sum must not become a wrong offset.
+    ("[profile.release]", "overflow-checks = true"),
+    ("[package]", "license = \"MIT\""),
+];
+
+fn section<'a>(manifest: &'a str, name: &str) -> &'a str {
+    let behind = manifest.split_once(&format!("{name}\n")).map_or("", |(_, behind)| behind);
+    behind.split("\n[").next().unwrap_or_default()
+}
+
+#[test]
+fn nothing_unsafe_is_built_and_sums_are_checked() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    for (name, line) in HELD {
+        assert!(section(&manifest, name).lines().any(|found| found == line), "{name} lacks {line}");
+    }
+    let named: Vec<_> = ["src", "tests", "benches", "examples", "fuzz/src", "fuzz/targets"]
+        .iter()
+        .flat_map(|under| sources(under))
+        .filter(|source| source.path != "tests/tidy.rs" && source.text.contains("unsafe_code"))
+        .map(|source| source.path)
+        .collect();
+    assert!(named.is_empty(), "a lint that is forbidden is not to be set anew: {named:?}");
+    assert!(section(&fs::read_to_string(root.join("fuzz/Cargo.toml")).unwrap(), "[lints.rust]").contains(HELD[0].1));
+}
+
+#[test]
+fn a_fuzz_target_has_its_program_and_its_corpus() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = fs::read_to_string(root.join("src/fuzz/mod.rs")).unwrap();
+    let named = table.split("Target { name: \"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    let mut names: Vec<&str> = named.collect();
+    names.sort_unstable();
+    let manifest = fs::read_to_string(root.join("fuzz/Cargo.toml")).unwrap();
+    let mut programs: Vec<&str> =
+        manifest.split("[[bin]]\nname = \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    programs.sort_unstable();
+    assert_eq!(names, programs);
+    assert!(names.len() > 5, "the test is blind");
+    for name in names {
+        let program = fs::read_to_string(root.join(format!("fuzz/targets/{name}.rs"))).unwrap();
+        assert!(program.contains(&format!("run(\"{name}\", input)")), "{name}");
+        assert!(root.join("fuzz/corpus").join(name).is_dir(), "{name} has no corpus");
+    }
 }
 
 /// The seeded defects: what is wrong with each, and its name.

@@ -16,6 +16,8 @@ mod decimal;
 #[cfg(test)]
 mod docs;
 mod expiry;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod help;
 mod info;
 mod introspection;

@@ -4,6 +4,8 @@
 //! LOCK := pid: decimal digits | "\n"      // or nothing, if the disk had no room for it
 //! ```
 //!
+//! On a file system that is mounted read-only the file is locked as it is, and names an earlier holder.
+//!
 //! The system forgets the lock when its holder ends, however that happens, so nobody ever has to remove the file by
 //! hand. Whoever does while the holder runs has switched the lock off.
 

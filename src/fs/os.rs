@@ -114,7 +114,7 @@ impl Fs for OsFs {
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.dir)? {
+        for entry in retry_on_intr(|| rustix::fs::Dir::read_from(&self.dir))? {
             let entry = entry?;
             // A name that is not UTF-8 is not one of ours: it is shown, and opening what is shown finds nothing.
             let name = entry.file_name().to_string_lossy();
@@ -130,8 +130,14 @@ impl Fs for OsFs {
     }
 
     fn lock(&self) -> Result<Box<dyn Send + Sync>, LockError> {
-        let fd = self.open_regular(LOCK_NAME, OFlags::CREATE | OFlags::RDWR).map_err(LockError::Io)?;
-        Ok(Box::new(LockGuard::take(fd)?))
+        let fd = match self.open_regular(LOCK_NAME, OFlags::CREATE | OFlags::RDWR) {
+            // Who may only read can still be kept out, and be served until the disk takes writes again.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                self.open_regular(LOCK_NAME, OFlags::RDONLY)
+            }
+            opened => opened,
+        };
+        Ok(Box::new(LockGuard::take(fd.map_err(LockError::Io)?)?))
     }
 
     fn new_directory(&self, path: &Path) -> io::Result<Box<dyn NewDirectory>> {

@@ -63,7 +63,7 @@ pub(crate) struct Decoder {
     /// The connection has sent an array: a quoting slip means that its stream is out of step.
     sent_array: bool,
     /// Bytes searched so far: a test holds it linear.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) searched: usize,
 }
 
@@ -109,7 +109,7 @@ impl Decoder {
             },
             decided: false,
             sent_array: false,
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             searched: 0,
         }
     }
@@ -250,8 +250,9 @@ impl Decoder {
         let longest = limit.saturating_add(2);
         let window = buffer.len().min(longest);
         let from = searched.min(window);
-        self.note_searched(window - from);
-        let Some(newline) = memchr(b'\n', &buffer[from..window]).map(|at| from + at) else {
+        let newline = memchr(b'\n', &buffer[from..window]).map(|at| from + at);
+        self.note_searched(newline.map_or(window, |at| at + 1) - from);
+        let Some(newline) = newline else {
             if buffer.len() >= longest {
                 return self.line_too_long(limit);
             }
@@ -323,8 +324,9 @@ impl Decoder {
         let window = buffer.len().min(from + MAX_HEADER);
         // One byte back: it may have been a CR whose LF had not come.
         let start = searched.saturating_sub(1).clamp(from, window);
-        self.note_searched(window - start);
-        let Some(end) = memchr2(b'\r', b'\n', &buffer[start..window]).map(|at| start + at) else {
+        let end = memchr2(b'\r', b'\n', &buffer[start..window]).map(|at| start + at);
+        self.note_searched(end.map_or(window, |at| at + 1) - start);
+        let Some(end) = end else {
             return if buffer.len() >= from + MAX_HEADER { Number::TooLong } else { Number::Incomplete };
         };
         match (buffer[end], buffer.get(end + 1)) {
@@ -380,7 +382,7 @@ impl Decoder {
 
     #[inline]
     fn note_searched(&mut self, _bytes: usize) {
-        #[cfg(test)]
+        #[cfg(any(test, fuzzing))]
         {
             self.searched += _bytes;
         }

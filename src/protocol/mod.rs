@@ -3,6 +3,8 @@
 pub(crate) mod decoder;
 pub(crate) mod encoder;
 mod foreign;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod limits;
 mod number;
 pub(crate) mod quote;

@@ -8,77 +8,10 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
+use super::fuzz::{small_limits, tail, understood};
 use super::*;
-use crate::protocol::quote::{quote, unquote};
+use crate::protocol::quote::unquote;
 use crate::protocol::reply_reader::encode_command;
-
-/// The commands of these tests whose last argument takes the rest of the line.
-fn tail(name: &[u8]) -> Option<usize> {
-    match name.to_ascii_lowercase().as_slice() {
-        b"echo" => Some(1),
-        b"set" => Some(2),
-        b"setex" => Some(3),
-        _ => None,
-    }
-}
-
-fn quoted(bytes: &[u8]) -> String {
-    let mut out = Vec::new();
-    quote(bytes, &mut out);
-    String::from_utf8(out).unwrap()
-}
-
-/// Feeds a stream in pieces and writes down what comes of it, one line a step; `pieces` are where the stream is cut.
-fn understood(limits: Limits, stream: &[u8], pieces: &[usize]) -> Vec<String> {
-    let mut decoder = Decoder::new(limits);
-    let mut steps = Vec::new();
-    let mut consumed = 0;
-    for &received in pieces.iter().chain([&stream.len()]) {
-        loop {
-            // A fresh allocation for every call: nothing may depend on where the bytes lie.
-            let buffer = stream[consumed..received].to_vec();
-            let in_dialect = |answer_in: Option<Dialect>| match answer_in {
-                Some(dialect) => format!("{dialect:?}: "),
-                None => String::new(),
-            };
-            match decoder.decode(&buffer, &tail) {
-                Step::Request { request, used, answer_in } => {
-                    let words: Vec<String> = request.args(0).map(quoted).collect();
-                    steps.push(format!("{}request {}", in_dialect(answer_in), words.join(" ")));
-                    consumed += used;
-                }
-                Step::Incomplete { at_least } => {
-                    assert!(at_least > buffer.len(), "a hint that what is there is enough");
-                    break;
-                }
-                Step::Nothing { used } => consumed += used,
-                Step::Refused { reply, used, answer_in } => {
-                    steps.push(format!("{}refused {}", in_dialect(answer_in), error_text(&reply)));
-                    consumed += used;
-                }
-                Step::Broken { reply, answer_in } => {
-                    steps.push(format!("{}broken {}", in_dialect(answer_in), error_text(&reply)));
-                    return steps;
-                }
-                Step::Hangup { why } => {
-                    steps.push(format!("hangup {why}"));
-                    return steps;
-                }
-            }
-        }
-    }
-    if consumed < stream.len() {
-        steps.push(format!("left {} bytes", stream.len() - consumed));
-    }
-    steps
-}
-
-fn error_text(reply: &Reply) -> &str {
-    match reply {
-        Reply::Error(text) => text,
-        other => panic!("an error is answered with {other:?}"),
-    }
-}
 
 fn golden_file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/protocol").join(name)
@@ -215,10 +148,6 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
         6 => proptest::sample::select(pieces).prop_map(<[u8]>::to_vec),
         1 => proptest::collection::vec(any::<u8>(), 0..8),
     ]
-}
-
-fn small_limits() -> Limits {
-    Limits { max_line: 48, max_inline: 24, max_args: 4, max_bulk: 16, max_request: 64, ..Limits::default() }
 }
 
 proptest! {

@@ -12,6 +12,8 @@ mod descriptors;
 mod drainer;
 mod error;
 mod expiry;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod gets;
 mod input;
 mod instance;

@@ -316,7 +316,11 @@ impl Outbox {
 
 impl Waiter for Outbox {
     fn durable(&self, seq: SeqNo) {
-        self.settle(seq, |seq| !(self.is_durable)(seq), || "the log failed".to_owned());
+        self.settle(
+            seq,
+            |seq| !(self.is_durable)(seq),
+            || engine::Error::ReadOnly("the log failed".to_owned()).to_string(),
+        );
     }
 
     fn failed(&self, after: SeqNo, upto: SeqNo, error: &engine::Error) {

@@ -72,7 +72,7 @@ impl Replies {
         let open = self.marks.split_off(self.closed);
         let offset = open[0].start;
         let tail = self.bytes.split_off(offset);
-        let error = Reply::error(format!("MISCONF not written: {why}"));
+        let error = Reply::error(format!("MISCONF {why}"));
         let mut taken = 0;
         for (at, mark) in open.iter().enumerate() {
             // What stands between two marks depends on nothing.
@@ -170,10 +170,10 @@ mod tests {
             push(&mut replies, name, seq);
         }
         let failed = |replies: &mut Replies, upto| {
-            let free = replies.settle(SeqNo(upto), |seq| seq == SeqNo(2), || "why".to_owned());
+            let free = replies.settle(SeqNo(upto), |seq| seq == SeqNo(2), || "not written".to_owned());
             text(replies, free)
         };
-        let error = "(error) MISCONF not written: why ";
+        let error = "(error) MISCONF not written ";
         assert_eq!(failed(&mut replies, 1), "a ");
         assert_eq!(failed(&mut replies, 2), format!("a {error}c {error}"));
         assert_eq!(failed(&mut replies, 9), format!("a {error}c {error}e {error}g h "));
@@ -193,7 +193,7 @@ mod tests {
         replies.forget(sent);
         let free = settle(&mut replies, 2);
         assert_eq!(text(&replies, free), "b c ");
-        let free = replies.settle(SeqNo(3), |_| true, || "why".to_owned());
-        assert_eq!(text(&replies, free), "b c (error) MISCONF not written: why ");
+        let free = replies.settle(SeqNo(3), |_| true, || "not written".to_owned());
+        assert_eq!(text(&replies, free), "b c (error) MISCONF not written ");
     }
 }

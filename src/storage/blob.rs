@@ -40,7 +40,7 @@ const LENGTH_BYTES: u64 = size_of::<u32>() as u64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pointer {
     pub(crate) file: FileNumber,
-    stored: Handle,
+    pub(super) stored: Handle,
     /// Of the value, uncompressed.
     pub(crate) value_len: u64,
 }
@@ -149,7 +149,7 @@ impl BlobWriter {
     }
 }
 
-fn header(number: FileNumber) -> [u8; HEADER_BYTES] {
+pub(super) fn header(number: FileNumber) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     let (magic, rest) = header.split_at_mut(MAGIC.len());
     let (version, file) = rest.split_at_mut(size_of::<u32>());
@@ -164,6 +164,8 @@ pub(crate) struct BlobFile {
     file: Arc<dyn File>,
     name: String,
     number: FileNumber,
+    /// Its length.
+    end: u64,
 }
 
 impl BlobFile {
@@ -175,12 +177,17 @@ impl BlobFile {
         if bytes != header(number) {
             return Err(Error::corrupt(&name, "header is not that of this blob file", 0));
         }
-        Ok(BlobFile { file, name, number })
+        let end = file.len().map_err(Error::io(&name, "read the length"))?;
+        Ok(BlobFile { file, name, number, end })
     }
 
     /// The value at `pointer`.
     pub(crate) fn read(&self, pointer: Pointer) -> Result<Slice> {
         let Handle { offset, length } = pointer.stored;
+        // Nothing is allocated on the word of a table's bytes.
+        if pointer.stored.end() > self.end {
+            return Err(Error::corrupt(&self.name, "a pointer leads behind the end of the file", offset));
+        }
         let stored = Slice::build(length as usize, |buffer| read_exact(&*self.file, &self.name, buffer, offset))?;
         let value = frame::open(&stored, TableId(self.number.0), offset).and_then(|value| {
             match value.len() as u64 == pointer.value_len {
@@ -199,14 +206,13 @@ impl BlobFile {
 
     /// The pointer to the record at `at`, and where the next one begins; `None` at the end of the file.
     fn record(&self, at: u64) -> Result<Option<(Pointer, u64)>> {
-        let end = self.file.len().map_err(Error::io(&self.name, "read the length"))?;
-        if at == end {
+        if at == self.end {
             return Ok(None);
         }
         let mut length = [0; LENGTH_BYTES as usize];
         read_exact(&*self.file, &self.name, &mut length, at)?;
         let stored = Handle { offset: at + LENGTH_BYTES, length: u32::from_le_bytes(length) };
-        if stored.end() > end {
+        if stored.end() > self.end {
             return Err(Error::corrupt(&self.name, "value is longer than the file", at));
         }
         let bytes =
@@ -308,6 +314,21 @@ mod tests {
         for end in 0..good.len() {
             let whole = open(&good[..end]).and_then(|blob| blob.pointers().collect::<Result<Vec<_>>>());
             assert!(whole.is_err() || whole.unwrap().len() < pointers.len());
+        }
+    }
+
+    #[test]
+    fn a_pointer_beyond_the_file_is_refused_before_anything_is_allocated_for_it() {
+        let (file, pointers) = write(&[vec![1; 50]], Compression::None);
+        let blob = open(&file.bytes()).unwrap();
+        let beyond = |stored| Pointer { stored, ..pointers[0] };
+        for stored in [
+            Handle { length: u32::MAX, ..pointers[0].stored },
+            Handle { length: pointers[0].stored.length + 1, ..pointers[0].stored },
+            Handle { offset: u64::MAX, ..pointers[0].stored },
+        ] {
+            let error = blob.read(beyond(stored)).unwrap_err();
+            assert!(error.to_string().contains("behind the end"), "{error}");
         }
     }
 

@@ -43,7 +43,7 @@ use crate::codec::defect::{Defect, seeded};
 use crate::codec::{Slice, varint};
 use crate::fs::{File, Fs};
 
-const MAGIC: [u8; 8] = *b"CHRONMAN";
+pub(super) const MAGIC: [u8; 8] = *b"CHRONMAN";
 const EDIT: u8 = 1;
 const NO_EXPIRY: u64 = u64::MAX;
 const NO_TIME: u64 = u64::MAX;

@@ -10,6 +10,8 @@ mod error;
 mod file_pool;
 mod fragments;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 pub(crate) mod golden;
 pub(crate) mod log;
@@ -19,7 +21,7 @@ pub(crate) mod names;
 mod output;
 pub(crate) mod sstable;
 mod table_times;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod testing;
 pub(crate) mod text;
 pub(crate) mod wal;

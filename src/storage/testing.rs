@@ -1,5 +1,7 @@
 //! A file in memory that remembers how it was used, for the tests of this floor.
 
+#![cfg_attr(fuzzing, allow(dead_code, reason = "fuzz targets use a part of it"))]
+
 use std::io;
 use std::sync::Arc;
 

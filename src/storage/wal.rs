@@ -22,7 +22,7 @@ use crate::codec::cursor::Cursor;
 use crate::codec::defect::{Defect, seeded};
 use crate::fs::{File, Fs};
 
-const MAGIC: [u8; 8] = *b"CHRONWAL";
+pub(super) const MAGIC: [u8; 8] = *b"CHRONWAL";
 const GROUP: u8 = 1;
 const MARKER: u8 = 2;
 const POSITION_LEN: usize = 8 + 8 + 8;

@@ -6,9 +6,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{self, JoinHandle, Thread};
-use std::time::{Duration, Instant};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -22,7 +21,7 @@ pub struct Server {
 }
 
 /// Killed when dropped, so that a failed test leaves nothing behind.
-struct Process(Child);
+pub struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -55,11 +54,18 @@ impl Server {
 
     /// As [`Server::start`], with whatever `command` does around it.
     pub fn run(command: Command) -> Server {
-        let (process, mut stderr) = Process::start(command);
+        Server::try_run(command).unwrap_or_else(|(status, log)| panic!("the server did not start: {status}\n{log}"))
+    }
+
+    /// As [`Server::run`]; how it ended and what it logged if it did not become ready.
+    pub fn try_run(command: Command) -> Result<Server, (ExitStatus, String)> {
+        let (mut process, mut stderr) = Process::start(command);
         let mut log = String::new();
         let addr = loop {
             let from = log.len();
-            assert!(stderr.read_line(&mut log).unwrap() > 0, "the server did not start:\n{log}");
+            if stderr.read_line(&mut log).unwrap() == 0 {
+                return Err((process.0.wait().unwrap(), log));
+            }
             if let Some((_, addr)) = log[from..].split_once("addr=").filter(|_| log[from..].contains("ready")) {
                 break addr.split(' ').next().unwrap().to_owned();
             }
@@ -69,7 +75,7 @@ impl Server {
             stderr.read_to_string(&mut rest).unwrap();
             rest
         });
-        Server { process, addr, log, rest: Some(rest) }
+        Ok(Server { process, addr, log, rest: Some(rest) })
     }
 
     pub fn pid(&self) -> Pid {
@@ -97,11 +103,16 @@ impl Server {
     }
 
     /// Waits for the end, after a signal: how it ended, and all that it logged.
-    pub fn wait(mut self) -> (ExitStatus, String) {
-        let log = self.log + &self.rest.take().unwrap().join().unwrap();
-        let status = self.process.0.wait().unwrap();
+    pub fn wait(self) -> (ExitStatus, String) {
+        let (status, log) = self.wait_after_panic();
         assert!(!log.contains("internal error"), "{log}");
         (status, log)
+    }
+
+    /// As [`Server::wait`], for a server that may end as none should.
+    pub fn wait_after_panic(mut self) -> (ExitStatus, String) {
+        let log = self.log + &self.rest.take().unwrap().join().unwrap();
+        (self.process.0.wait().unwrap(), log)
     }
 
     /// As [`Server::wait`], for a server that had nothing to complain of.
@@ -112,38 +123,15 @@ impl Server {
     }
 }
 
+/// Starts a server on `dir` and does not wait until it is ready. What it says is not read: it is not to live long.
+pub fn spawn(dir: &Path, flags: &[&str]) -> Process {
+    Process::start(command(dir, flags)).0
+}
+
 /// Starts a server and kills it after `time`, wherever in its recovery it then is.
 pub fn kill_while_starting(dir: &Path, flags: &[&str], time: Duration) {
     let (mut process, _stderr) = Process::start(command(dir, flags));
     // A random moment is no event that could be awaited.
     thread::sleep(time);
     assert!(process.0.try_wait().unwrap().is_none(), "it ended by itself");
-}
-
-/// How far a server's clients have come together.
-pub struct Progress {
-    acknowledged: AtomicU64,
-    /// At this many `waiting` is woken.
-    enough: u64,
-    waiting: Thread,
-}
-
-impl Progress {
-    pub fn new(enough: u64) -> Progress {
-        Progress { acknowledged: AtomicU64::new(0), enough, waiting: thread::current() }
-    }
-
-    /// To be called for each acknowledgement.
-    pub fn acknowledged(&self) {
-        if self.acknowledged.fetch_add(1, Ordering::Relaxed) + 1 == self.enough {
-            self.waiting.unpark();
-        }
-    }
-
-    pub fn wait(&self, deadline: Instant) {
-        while self.acknowledged.load(Ordering::Relaxed) < self.enough {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { return };
-            thread::park_timeout(left);
-        }
-    }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chronos::codec::Rng;
 
 /// Nothing on a loaded machine takes this long; a test that would hang fails instead.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a connection talks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

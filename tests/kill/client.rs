@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use chronos::codec::Rng;
 
-use crate::server::Progress;
-use crate::wire::{Connection, Dialect, encode};
+use crate::progress::Progress;
+use crate::wire::{Connection, Dialect, Reply, encode};
 
 /// Shared keys of each kind.
 pub const SHARED: usize = 3;
@@ -114,7 +114,7 @@ impl Client {
         self.before = found;
     }
 
-    /// Writes until the server is gone.
+    /// Writes until the server is gone, or its disk.
     pub fn run(&mut self, addr: &str, progress: &Progress) {
         let dialect = if self.rng.chance(1, 2) { Dialect::Resp } else { Dialect::Text };
         let Ok(mut connection) = Connection::open(addr, dialect) else { return };
@@ -137,8 +137,11 @@ impl Client {
             let gone = outstanding < depth && connection.send(&bytes).is_err();
             let leave = if gone { 0 } else { self.rng.below(depth as u64) as usize };
             while self.journal.len() - answered > leave {
-                let Some(reply) = connection.receive() else { return };
-                self.take(answered, reply.one());
+                let Some(reply) = connection.receive().map(Reply::one) else { return };
+                if progress.disk_is_gone() && reply.starts_with(b"(error)") {
+                    return;
+                }
+                self.take(answered, reply);
                 answered += 1;
                 progress.acknowledged();
             }

@@ -15,6 +15,8 @@ mod audit;
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/progress.rs"]
+mod progress;
 #[path = "../common/server.rs"]
 mod server;
 #[path = "../common/wire.rs"]
@@ -32,13 +34,20 @@ use rustix::process::Signal;
 use audit::{Base, Promise, audit};
 use client::Client;
 use common::number_from_env;
-use server::{Progress, Server, kill_while_starting};
+use progress::Progress;
+use server::{Server, kill_while_starting};
 use wire::{Connection, Dialect, words};
 
 /// Lives of a server in the test command.
 const CYCLES: u64 = 50;
 /// A log that is synced now and then has one more thing to show, which it does in fewer.
 const INTERVAL_CYCLES: u64 = 12;
+
+/// Lives that are ended in order under load.
+const TERMINATED_CYCLES: u64 = 5;
+
+/// One of so many lives is ended in order where most are killed.
+const TERMINATE: u64 = 7;
 
 const CLIENTS: usize = 6;
 
@@ -77,6 +86,8 @@ struct Story<'a> {
     rng: Rng,
     clients: Vec<Client>,
     base: Base,
+    /// One of so many lives ends with SIGTERM, the others with SIGKILL.
+    terminate: u64,
     /// When the last server ended, and whether that was in order.
     ended: Instant,
     in_order: bool,
@@ -116,7 +127,7 @@ impl Story<'_> {
 
     /// Lets the clients write, and ends the server in the middle of it.
     fn live(&mut self, server: Server) {
-        self.in_order = self.rng.chance(1, 7);
+        self.in_order = self.rng.chance(1, self.terminate);
         let signal = if self.in_order { Signal::TERM } else { Signal::KILL };
         let progress = Progress::new(1 + self.rng.below(MOST_ACKNOWLEDGED));
         // Counting acknowledgements alone would always end it just behind one.
@@ -168,7 +179,8 @@ impl Story<'_> {
     }
 }
 
-fn tell(test: &str, seed: u64, cycles: u64, durability: &str, promise: Promise) -> Totals {
+fn tell(test: &str, cycles: u64, durability: &str, promise: Promise, terminate: u64) -> Totals {
+    let seed = seed();
     let dir = tempfile::tempdir().unwrap();
     let mut rng = Rng::new(seed);
     let clients = (0..CLIENTS).map(|id| Client::new(id, rng.next_u64())).collect();
@@ -179,6 +191,7 @@ fn tell(test: &str, seed: u64, cycles: u64, durability: &str, promise: Promise) 
         rng,
         clients,
         base: Base::default(),
+        terminate,
         ended: Instant::now(),
         in_order: false,
         totals: Totals::default(),
@@ -227,7 +240,7 @@ fn seed() -> u64 {
 #[test]
 fn kill_9_loses_nothing_that_was_acknowledged() {
     let cycles = number_from_env("CHRONOS_KILL_CYCLES", CYCLES);
-    let totals = tell("kill_9_loses_nothing_that_was_acknowledged", seed(), cycles, "always", Promise::All);
+    let totals = tell("kill_9_loses_nothing_that_was_acknowledged", cycles, "always", Promise::All, TERMINATE);
     assert_eq!(totals.lost, 0);
     if cycles >= CYCLES {
         // Else this would have tested little.
@@ -242,5 +255,17 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
 fn with_an_interval_only_the_newest_is_lost() {
     let cycles = number_from_env("CHRONOS_KILL_CYCLES", INTERVAL_CYCLES);
     let promise = Promise::AllBut(Duration::from_secs(1));
-    tell("with_an_interval_only_the_newest_is_lost", seed(), cycles, "100ms", promise);
+    tell("with_an_interval_only_the_newest_is_lost", cycles, "100ms", promise, TERMINATE);
+}
+
+/// SIGTERM under load: exit code 0, nothing to replay, and all that was acknowledged is there, whatever the durability.
+#[test]
+fn sigterm_under_load_ends_with_exit_code_0_and_loses_nothing() {
+    let cycles = number_from_env("CHRONOS_KILL_CYCLES", TERMINATED_CYCLES);
+    for durability in ["always", "1s"] {
+        let test = "sigterm_under_load_ends_with_exit_code_0_and_loses_nothing";
+        let totals = tell(test, cycles, durability, Promise::All, 1);
+        assert_eq!((totals.lost, totals.killed), (0, 0));
+        assert!(totals.acknowledged > 0);
+    }
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use chronos::codec::Rng;
 
 use super::history::{Call, End, Moment};
+use super::progress::Progress;
 use super::register::{Condition, Operation, Reply};
-use super::server::Progress;
 use super::wire::{self, Connection, Dialect, encode};
 
 /// So few that all clients are always at the same ones.

@@ -18,6 +18,8 @@ mod client;
 #[path = "../common/mod.rs"]
 mod common;
 mod history;
+#[path = "../common/progress.rs"]
+mod progress;
 mod reference;
 mod register;
 #[path = "../common/server.rs"]
@@ -37,8 +39,9 @@ use checker::{Verdict, check, shrink};
 use client::{Client, Events, HOT, hot_key};
 use common::number_from_env;
 use history::{ANY_TIME, Call, End, History};
+use progress::Progress;
 use register::{Reply, State, shown_state};
-use server::{Progress, Server, kill_while_starting};
+use server::{Server, kill_while_starting};
 use wire::{Connection, Dialect, words};
 
 /// Lives of a server in the test command.

@@ -24,7 +24,7 @@ const LEAST_STRIDE_BYTES: u64 = 32 << 10;
 const STRIDE_PART: u64 = 128;
 
 /// How far a scan reads ahead that misses a second block; each time after that, twice as far.
-const FIRST_AHEAD: u64 = 16 << 10;
+const FIRST_AHEAD: u64 = 8 << 10;
 
 /// A scan that has read this much from the file is a long one: what else it reads is not worth a place in the cache.
 const LONG_SCAN: u64 = 1 << 20;

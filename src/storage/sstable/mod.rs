@@ -25,6 +25,8 @@ mod cut;
 mod dump;
 mod filter;
 mod footer;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod index;
 mod iter;
 mod many;

@@ -334,7 +334,7 @@ pub(super) fn comes_before(a: (&[u8], SeqNo), b: (&[u8], SeqNo)) -> bool {
 }
 
 /// All entries of a block, if every byte of it is as a writer writes it.
-fn entries(block: &Block) -> std::result::Result<Vec<Entry>, Malformed> {
+pub(super) fn entries(block: &Block) -> std::result::Result<Vec<Entry>, Malformed> {
     let mut entries: Vec<Entry> = Vec::with_capacity(block.entries());
     let mut at = block.restart(0);
     for (n, tag) in block.tags().iter().enumerate() {
