@@ -3,6 +3,7 @@
 
 const CRASH: &str = "crash::every_crash_point_keeps_what_was_acknowledged";
 const UNSYNCED: &str = "crash::without_a_sync_before_each_reply_a_crash_takes_only_the_newest";
+const GROUPS: &str = "crash::of_groups_that_were_not_synced_none_is_there_without_those_before";
 const BELIEVED: &str = "crash::what_a_killed_process_had_not_synced_is_durable_once_the_next_one_shows_it";
 const FAULTS: &str = "faults::whatever_call_fails_nothing_acknowledged_is_lost_and_nothing_refused_appears";
 const FULL_DISK: &str = "full_disk::a_start_on_a_disk_that_takes_no_writes_serves_reads_and_resumes";
@@ -33,9 +34,9 @@ pub const CAUGHT_BY: &[(&str, &[&str])] = &[
     ("FailureToldToOne", &[WRITERS]),
     ("OverwrittenForgotten", &[MODEL, HISTORY]),
     ("SegmentNotNamed", &[CRASH]),
-    ("SegmentLeftUnsynced", &[UNSYNCED]),
+    ("SegmentLeftUnsynced", &[GROUPS]),
     ("MarkerNotWritten", &[FLIPS]),
-    ("WatermarkTooHigh", &[UNSYNCED]),
+    ("WatermarkTooHigh", &[GROUPS]),
     ("UpdateByStaleRead", &[UPDATES]),
     ("ReplayNotSynced", &[BELIEVED]),
     ("TornTailRefused", &[CRASH]),
