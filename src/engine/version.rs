@@ -143,9 +143,8 @@ impl TableHandle {
 
     /// Whether any key from `smallest` to `largest` may be in this table, or under a range tombstone of it.
     pub(crate) fn overlaps(&self, smallest: &[u8], largest: &End) -> bool {
-        !largest.precedes(&self.meta.smallest)
-            && !self.meta.largest.precedes(smallest)
-            && !(seeded(Defect::OverlapMissed) && *largest == End::With(self.meta.smallest.clone()))
+        let missed = seeded(Defect::OverlapMissed) && *largest == End::With(self.meta.smallest.clone());
+        !missed && !largest.precedes(&self.meta.smallest) && !self.meta.largest.precedes(smallest)
     }
 
     #[inline]
