@@ -8,6 +8,7 @@
 //! `CHRONOS_DEFECT=LogNotSynced cargo test --features seeded-defects --test defects crash::` one sees a failure.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(clippy::duplicate_mod, reason = "each of the tests brings what it uses, as in its own binary")]
 
 #[path = "../checkpoint.rs"]
 mod checkpoint;
