@@ -2,7 +2,8 @@
 //! changed the disk, in many ways for each, and every disk that may be found is opened: it must open, hold every
 //! acknowledged batch and nothing that was never sent, each batch whole, and leave no file behind. Some of those
 //! openings are crashed again in the middle of their recovery, and some of those once more. Every other history is kept
-//! for a while: then each time within the window must show what was there, too.
+//! for a while: then each time within the window must show what was there, too. And the same without a sync before each
+//! reply: then the newest may be gone, but in what is left there is no hole.
 //!
 //! `CHRONOS_CRASH_IMAGES=1000000 CHRONOS_SEED=7 cargo test --release --test crash` goes further or replays.
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use chronos::Options;
 use chronos::codec::Rng;
+use chronos::engine::Durability;
 use chronos::fs::sim::{CallKind, CrashPolicy, Errno, Fault, Times};
 use chronos::fs::{Fs, SimFs};
 use common::{
@@ -27,6 +29,9 @@ use past::Time;
 
 /// Disks to be opened by the test command.
 const IMAGES: u64 = 20_000;
+
+/// So many times fewer are of databases that do not sync before each reply.
+const UNSYNCED_PART: u64 = 2;
 
 /// Few keys, so that most writes overwrite and most deletes find something.
 const KEYS: u64 = 40;
@@ -46,24 +51,33 @@ fn window(seed: u64) -> u64 {
     [0, 20, 0, 1_000][seed as usize % 4]
 }
 
-fn options(seed: u64, time: &Time) -> Options {
-    tiny_options(seed).clock(time.clock()).history(Duration::from_millis(window(seed)))
+fn options(seed: u64, durability: Durability, time: &Time) -> Options {
+    let options = tiny_options(seed).clock(time.clock()).durability(durability);
+    match durability {
+        Durability::Always => options.history(Duration::from_millis(window(seed))),
+        // Of what a crash takes it takes the time, too: that would be another oracle.
+        _ => options,
+    }
 }
 
 struct History {
     disk: SimFs,
     batches: Vec<Vec<Change>>,
-    /// How many calls had been issued when each batch was acknowledged.
-    acknowledged_at: Vec<usize>,
+    /// How many calls had been issued when each batch was answered.
+    answered_at: Vec<usize>,
+    /// How many batches no crash may take any more, and from how many calls on; ascending.
+    kept_at: Vec<(usize, usize)>,
 }
 
-fn run_history(seed: u64) -> History {
+fn run_history(seed: u64, durability: Durability) -> History {
     let mut rng = Rng::new(seed);
     let disk = SimFs::new();
     let time = Time::new();
-    let open = |strategy| options(seed, &time).compaction(strategy).open_on(Arc::new(disk.clone())).unwrap();
+    let open =
+        |strategy| options(seed, durability, &time).compaction(strategy).open_on(Arc::new(disk.clone())).unwrap();
     let mut db = open(*rng.pick(&STRATEGIES));
-    let mut history = History { disk: disk.clone(), batches: Vec::new(), acknowledged_at: Vec::new() };
+    let (disk_of, batches, answered_at, kept_at) = (disk.clone(), Vec::new(), Vec::new(), Vec::new());
+    let mut history = History { disk: disk_of, batches, answered_at, kept_at };
     for n in 0..BATCHES {
         time.set(time_of(n));
         let batch = random_batch(&mut rng, KEYS);
@@ -73,7 +87,10 @@ fn run_history(seed: u64) -> History {
             db.write(&encode(&batch)).unwrap();
         }
         history.batches.push(batch);
-        history.acknowledged_at.push(disk.calls());
+        history.answered_at.push(disk.calls());
+        if durability == Durability::Always {
+            history.kept_at.push((n + 1, disk.calls()));
+        }
         match rng.below(40) {
             0..=9 => drop(db.step().unwrap()),
             10 => db.flush().unwrap(),
@@ -83,42 +100,42 @@ fn run_history(seed: u64) -> History {
                 drop(db);
                 db = open(*rng.pick(&STRATEGIES));
             }
-            _ => {}
+            _ => continue,
         }
+        // Whatever it was, it has synced the log or made tables of all.
+        history.kept_at.push((n + 1, disk.calls()));
     }
     history
 }
 
-/// What is known about a crash: the model after everything acknowledged, and after the one batch that may be there too.
+/// What is known about a crash.
+#[derive(Clone, Copy)]
 struct Expected<'a> {
-    acknowledged: Model,
-    with_next: Model,
-    /// What there was after each number of batches, that one included, and how many are acknowledged.
+    seed: u64,
+    durability: Durability,
+    /// What there was after each number of batches.
     states: &'a [Model],
-    count: usize,
+    /// How many of them must be there ...
+    least: usize,
+    /// ... and how many may be: those answered, and the one on its way.
+    most: usize,
 }
 
-impl<'a> Expected<'a> {
-    fn of(states: &'a [Model], count: usize) -> Expected<'a> {
-        let with_next = states[(count + 1).min(states.len() - 1)].clone();
-        Expected { acknowledged: states[count].clone(), with_next, states, count }
-    }
-
+impl Expected<'_> {
     /// At the time of the crash.
-    fn options(&self, seed: u64) -> Options {
+    fn options(&self) -> Options {
         let time = Time::new();
-        time.set(time_of(self.count));
-        options(seed, &time)
+        time.set(time_of(self.least));
+        options(self.seed, self.durability, &time)
     }
 
-    /// Holds what is told of the past against what there was.
-    fn verify_past(&self, db: &chronos::Db, found: &Model, seed: u64, thorough: bool) {
+    /// Holds what is told of the past against what there was, `there` batches being there.
+    fn verify_past(&self, db: &chronos::Db, there: usize, thorough: bool) {
         let Some(history) = db.stats().history else { return };
-        let (oldest, now) = (history.oldest_ms, time_of(self.count));
-        if self.count > 0 {
-            assert_eq!(oldest, NOW.max(now.saturating_sub(window(seed))), "the oldest time");
+        let (oldest, now) = (history.oldest_ms, time_of(self.least));
+        if self.least > 0 {
+            assert_eq!(oldest, NOW.max(now.saturating_sub(window(self.seed))), "the oldest time");
         }
-        let there = if *found == self.with_next { self.count + 1 } else { self.count };
         let times = if thorough { (oldest..=now).collect() } else { vec![oldest, oldest.midpoint(now)] };
         for when in times {
             let written = (0..there).take_while(|&batch| time_of(batch) <= when).count();
@@ -128,34 +145,31 @@ impl<'a> Expected<'a> {
         }
     }
 
-    /// Opens the disk and holds it against what may be there; what was there.
-    fn verify(&self, disk: &SimFs, seed: u64, thorough: bool) -> Model {
-        let open = || self.options(seed).open_on(Arc::new(disk.clone())).expect("it must open");
+    /// Opens the disk and holds it against what may be there.
+    fn verify(&self, disk: &SimFs, thorough: bool) {
+        let open = || self.options().open_on(Arc::new(disk.clone())).expect("it must open");
         let db = open();
         let found = contents(&db).unwrap();
-        assert!(
-            found == self.acknowledged || found == self.with_next,
-            "found {found:?}\nacknowledged {:?}\nor also {:?}",
-            self.acknowledged,
-            self.with_next
-        );
+        let there = (self.least..=self.most).rfind(|&count| self.states[count] == found).unwrap_or_else(|| {
+            let (least, most) = (&self.states[self.least], &self.states[self.most]);
+            panic!("found {found:?}\nafter {} batches {least:?}\nafter {} {most:?}", self.least, self.most)
+        });
         no_leaked_files(disk, &db);
-        self.verify_past(&db, &found, seed, thorough);
+        self.verify_past(&db, there, thorough);
         if thorough {
             check(&db, &found, KEYS);
             // Killed again without a word, and then closed in order: nothing may change.
             std::mem::forget(db);
             let image = disk.image(disk.calls(), &CrashPolicy::All);
-            let db = self.options(seed).open_on(Arc::new(image.clone())).expect("it must open again");
+            let db = self.options().open_on(Arc::new(image.clone())).expect("it must open again");
             assert_eq!(contents(&db).unwrap(), found, "the second opening");
             db.compact().unwrap();
             db.close().unwrap();
             drop(db);
-            let db = self.options(seed).open_on(Arc::new(image)).expect("it must open after a clean close");
+            let db = self.options().open_on(Arc::new(image)).expect("it must open after a clean close");
             check(&db, &found, KEYS);
-            self.verify_past(&db, &found, seed, true);
+            self.verify_past(&db, there, true);
         }
-        found
     }
 }
 
@@ -169,32 +183,30 @@ fn no_leaked_files(disk: &SimFs, db: &chronos::Db) {
 }
 
 /// Crashes a recovery at every one of its calls, and the recoveries after that.
-fn crash_recovery(expected: &Expected<'_>, image: &SimFs, seed: u64, rng: &mut Rng, depth: usize) -> u64 {
-    let db = expected.options(seed).open_on(Arc::new(image.clone())).expect("it must open");
+fn crash_recovery(expected: &Expected<'_>, image: &SimFs, rng: &mut Rng, depth: usize) -> u64 {
+    let db = expected.options().open_on(Arc::new(image.clone())).expect("it must open");
     std::mem::forget(db);
     let mut images = image.images();
     let mut opened = 0;
     while images.advance() {
         for policy in [CrashPolicy::Synced, CrashPolicy::All, CrashPolicy::Random { seed: rng.next_u64() }] {
             let again = images.image(&policy);
-            expected.verify(&again, seed, false);
+            expected.verify(&again, false);
             opened += 1;
             if depth > 1 && rng.chance(1, 20) {
                 let fresh = images.image(&policy);
-                opened += crash_recovery(expected, &fresh, seed, rng, depth - 1);
+                opened += crash_recovery(expected, &fresh, rng, depth - 1);
             }
         }
     }
     opened
 }
 
-#[test]
-fn every_crash_point_keeps_what_was_acknowledged() {
+fn crash_everywhere(durability: Durability, wanted: u64) {
     let first_seed = number_from_env("CHRONOS_SEED", 1);
-    let wanted = number_from_env("CHRONOS_CRASH_IMAGES", IMAGES);
     let (mut opened, mut in_recovery) = (0, 0);
     for seed in first_seed.. {
-        let history = run_history(seed);
+        let history = run_history(seed, durability);
         let mut rng = Rng::new(!seed);
         let mut images = history.disk.images();
         let mut states = vec![Model::new()];
@@ -203,12 +215,15 @@ fn every_crash_point_keeps_what_was_acknowledged() {
             apply(&mut next, batch);
             states.push(next);
         }
-        let mut count = 0;
+        let mut expected = Expected { seed, durability, states: &states, least: 0, most: 0 };
+        let mut kept = history.kept_at.iter().peekable();
         loop {
-            while history.acknowledged_at.get(count).is_some_and(|&at| at <= images.at()) {
-                count += 1;
+            let at = images.at();
+            while let Some((count, _)) = kept.next_if(|(_, kept_at)| *kept_at <= at) {
+                expected.least = *count;
             }
-            let expected = Expected::of(&states, count);
+            let answered = history.answered_at.partition_point(|&answered_at| answered_at <= at);
+            expected.most = (answered + 1).min(states.len() - 1);
             let mut policies = images.systematic();
             // Of the many single losses a few at each point; over the whole history all kinds come up.
             while policies.len() > 6 {
@@ -217,19 +232,20 @@ fn every_crash_point_keeps_what_was_acknowledged() {
             policies.push(CrashPolicy::Random { seed: rng.next_u64() });
             for policy in policies {
                 let told = catch_unwind(AssertUnwindSafe(|| {
-                    expected.verify(&images.image(&policy), seed, rng.chance(1, 8));
+                    expected.verify(&images.image(&policy), rng.chance(1, 8));
                     opened += 1;
                     if rng.chance(1, 3_000) {
-                        let crashed = crash_recovery(&expected, &images.image(&policy), seed, &mut rng, DEPTH);
+                        let crashed = crash_recovery(&expected, &images.image(&policy), &mut rng, DEPTH);
                         in_recovery += crashed;
                         opened += crashed;
                     }
                 }));
                 if let Err(panic) = told {
                     eprintln!(
-                        "replay: CHRONOS_SEED={seed} cargo test --test crash\nafter call {} ({:?}) with {policy:?}, {count} batches acknowledged",
-                        images.at(),
-                        images.at().checked_sub(1).and_then(|call| history.disk.call(call)),
+                        "replay: CHRONOS_SEED={seed} cargo test --test crash\nafter call {at} ({:?}) with {policy:?}, {} to {} batches",
+                        at.checked_sub(1).and_then(|call| history.disk.call(call)),
+                        expected.least,
+                        expected.most,
                     );
                     resume_unwind(panic);
                 }
@@ -245,6 +261,57 @@ fn every_crash_point_keeps_what_was_acknowledged() {
             }
         }
     }
+}
+
+#[test]
+fn every_crash_point_keeps_what_was_acknowledged() {
+    crash_everywhere(Durability::Always, number_from_env("CHRONOS_CRASH_IMAGES", IMAGES));
+}
+
+/// With replies that wait for nothing, or for an interval, a crash takes the newest: not one from between.
+#[test]
+fn without_a_sync_before_each_reply_a_crash_takes_only_the_newest() {
+    let images = number_from_env("CHRONOS_CRASH_IMAGES", IMAGES) / UNSYNCED_PART;
+    crash_everywhere(Durability::Os, images);
+}
+
+/// A log thread writes group after group and syncs none until it goes on in the next segment. Whatever writes the power
+/// then takes, what is left ends where the first of them was.
+#[test]
+fn of_groups_that_were_not_synced_none_is_there_without_those_before() {
+    let options = || Options::new().durability(Durability::Os).segment_bytes(1_000).memtable_bytes(1 << 20);
+    let disk = SimFs::new();
+    let db = options().open_on(Arc::new(disk.clone())).unwrap();
+    for n in 0..200u64 {
+        let calls = disk.calls();
+        db.put(&n.to_be_bytes(), &[7; 20]).unwrap();
+        // The thread's turn: it writes this one by itself.
+        while disk.calls() == calls {
+            std::thread::yield_now();
+        }
+    }
+    std::mem::forget(db);
+    let segments = disk.list().unwrap().iter().filter(|name| name.ends_with(".wal")).count();
+    assert!(segments > 3, "{segments} segments");
+    let (mut rng, mut images, mut shortened) = (Rng::new(1), disk.images(), 0);
+    loop {
+        let mut policies = images.systematic();
+        while policies.len() > 6 {
+            policies.swap_remove(2 + rng.below(policies.len() as u64 - 2) as usize);
+        }
+        policies.push(CrashPolicy::Random { seed: rng.next_u64() });
+        for policy in policies {
+            let what = format!("after call {} with {policy:?}", images.at());
+            let db = options().stepped().open_on(Arc::new(images.image(&policy)));
+            let found = contents(&db.unwrap_or_else(|error| panic!("{what}: {error}"))).unwrap();
+            assert!(found.keys().zip(0u64..).all(|(key, n)| **key == n.to_be_bytes()), "{what}: {found:?}");
+            shortened += usize::from(policy != CrashPolicy::All && found.len() < 200);
+        }
+        if !images.advance() {
+            break;
+        }
+    }
+    assert!(shortened > 100, "{shortened}");
 }
 
 /// A process killed between a write and its sync leaves a group that the next one reads. Its clients are told of it, so

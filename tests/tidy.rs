@@ -1,10 +1,15 @@
 //! The rules of the house that a program can check: arrows between floors point down, nothing panics or prints by itself,
-//! every file tells what it is and fits into one sitting.
+//! every file tells what it is and fits into one sitting, and every seeded defect has its test.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+#[path = "defects/table.rs"]
+mod table;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use table::CAUGHT_BY;
 
 /// From the ground up. A file may use its own floor and those below it.
 const FLOORS: [&str; 10] =
@@ -294,6 +299,56 @@ fn a_fuzz_target_has_its_program_and_its_corpus() {
         assert!(program.contains(&format!("run(\"{name}\", input)")), "{name}");
         assert!(root.join("fuzz/corpus").join(name).is_dir(), "{name} has no corpus");
     }
+}
+
+/// The seeded defects: what is wrong with each, and its name.
+fn seeded_defects() -> Vec<(String, String)> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/codec/defect.rs")).unwrap();
+    let list = text.split_once("\ndefects! {\n").unwrap().1.split_once("\n}\n").unwrap().0;
+    let lines: Vec<&str> = list.lines().map(str::trim).collect();
+    let one = |lines: &[&str]| {
+        (lines[0].strip_prefix("/// ").unwrap().to_owned(), lines[1].strip_suffix(',').unwrap().to_owned())
+    };
+    lines.chunks(2).map(one).collect()
+}
+
+#[test]
+fn every_seeded_defect_is_in_the_engine_once_has_its_test_and_is_documented() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let defects = seeded_defects();
+    let names: Vec<&str> = defects.iter().map(|(_, name)| &**name).collect();
+    assert!(names.len() >= 30, "{names:?}");
+    let tested: Vec<&str> = CAUGHT_BY.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, tested, "tests/defects/table.rs has them in the order of src/codec/defect.rs");
+    let mut complaints = Vec::new();
+    let sources = sources("src");
+    for name in names {
+        let call = format!("seeded(Defect::{name})");
+        let uses: usize = sources.iter().map(|source| source.text.matches(&call).count()).sum();
+        if uses != 1 {
+            complaints.push(format!("{call} is in src {uses} times"));
+        }
+    }
+    // What the document has to have, to be copied into it.
+    let mut table = "| defect | what is wrong | caught by |\n|---|---|---|\n".to_owned();
+    for ((what, name), (_, tests)) in defects.iter().zip(CAUGHT_BY) {
+        let mut by: Vec<&str> = tests.iter().map(|test| test.split_once("::").unwrap().0).collect();
+        by.dedup();
+        table += &format!("| `{name}` | {what} | {} |\n", by.join(", "));
+    }
+    if !fs::read_to_string(root.join("docs/durability.md")).unwrap().contains(&table) {
+        complaints.push(format!("docs/durability.md does not have\n{table}"));
+    }
+    fail_with(complaints);
+}
+
+/// What is built for use has no seeded defect.
+#[test]
+fn no_other_feature_turns_on_seeded_defects() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    let features = manifest.split_once("\n[features]\n").unwrap().1.split_once("\n[").unwrap().0;
+    let lines: Vec<&str> = features.lines().filter(|line| line.contains("seeded-defects")).collect();
+    assert_eq!(lines, ["seeded-defects = []"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod crc;
 pub(crate) mod cursor;
+pub(crate) mod defect;
 pub(crate) mod hash;
 pub mod rng;
 mod seqno;

@@ -19,6 +19,7 @@ use super::Result;
 use super::stats::BlobStats;
 use super::version::{TableHandle, Version, delete};
 use crate::codec::Slice;
+use crate::codec::defect::{Defect, seeded};
 use crate::fs::Fs;
 use crate::storage::blob::{BlobFile, BlobUse, Pointer, add_up};
 use crate::storage::manifest::TableMeta;
@@ -160,7 +161,7 @@ pub(crate) fn written_bytes(version: &Version, tables: &[TableMeta]) -> u64 {
 pub(crate) fn mark_obsolete<'a>(version: &Version, dropped: impl Iterator<Item = &'a Arc<TableHandle>>) {
     let mut files: HashMap<FileNumber, &Arc<BlobHandle>> =
         dropped.flat_map(|table| table.blobs()).map(|blob| (blob.number, blob)).collect();
-    if !files.is_empty() {
+    if !files.is_empty() && !seeded(Defect::BlobDeletedEarly) {
         version.tables().flat_map(|(_, table)| &table.meta.blobs).for_each(|blob| {
             files.remove(&blob.file);
         });

@@ -23,6 +23,7 @@ use super::retention::Retention;
 use super::times::Unrecorded;
 use super::version::{Listed, Replayed, TableHandle, TableSource, Version, delete};
 use super::{Error, Result, SeqNo};
+use crate::codec::defect::{Defect, seeded};
 use crate::fs::Fs;
 use crate::storage::give_up;
 use crate::storage::manifest::{Change, Edit, ManifestWriter};
@@ -172,6 +173,14 @@ impl Catalog {
         self.note_segments(flushed, &mut edit);
         let unrecorded = self.note_history(flushed, &mut edit);
         edit.push(Change::NextFile(FileNumber(self.next_file.load(Ordering::Relaxed))));
+        let gone = |change: &Change| match change {
+            Change::DropTable { number, .. } if !adds(&edit, *number) => Some(*number),
+            _ => None,
+        };
+        let gone: BTreeSet<FileNumber> = edit.iter().filter_map(gone).collect();
+        if seeded(Defect::TablesDeletedEarly) {
+            gone.iter().for_each(|number| delete(&*self.fs, FileName::Table(*number)));
+        }
         if let Err(error) = self.append(&mut inner, &edit) {
             let added = edit.iter().filter_map(|change| match change {
                 Change::AddTable { table, .. } if !drops(&edit, table.number) => Some(table),
@@ -184,6 +193,9 @@ impl Catalog {
                 Change::AddSegment { number, .. } => Some(FileName::Wal(*number)),
                 _ => None,
             }));
+            if seeded(Defect::DoubtfulDeletedEarly) {
+                doubtful.drain(..).for_each(|file| delete(&*self.fs, file));
+            }
             inner.doubtful.extend(doubtful);
             return Err(error);
         }
@@ -192,14 +204,8 @@ impl Catalog {
         let before = std::mem::replace(&mut inner.version, Arc::new(next));
         inner.flushed = flushed;
         install(&inner.version);
-        let dropped: Vec<&Arc<TableHandle>> = {
-            let gone = |change: &Change| match change {
-                Change::DropTable { number, .. } if !adds(&edit, *number) => Some(*number),
-                _ => None,
-            };
-            let gone: BTreeSet<FileNumber> = edit.iter().filter_map(gone).collect();
-            before.tables().filter(|(_, table)| gone.contains(&table.meta.number)).map(|(_, table)| table).collect()
-        };
+        let dropped: Vec<&Arc<TableHandle>> =
+            before.tables().filter(|(_, table)| gone.contains(&table.meta.number)).map(|(_, table)| table).collect();
         dropped.iter().for_each(|table| table.mark_obsolete());
         blobs::mark_obsolete(&inner.version, dropped.into_iter());
         for change in &edit {
@@ -225,7 +231,8 @@ impl Catalog {
     pub(crate) fn new_segment(&self, room: Room) -> Result<SegmentWriter> {
         let number = self.new_file();
         let segment = SegmentWriter::create(&*self.fs, number, self.entropy.draw(), room)?;
-        if let Err(error) = self.fs.sync_dir() {
+        let named = if seeded(Defect::SegmentNotNamed) { Ok(()) } else { self.fs.sync_dir() };
+        if let Err(error) = named {
             give_up(&*self.fs, &FileName::Wal(number).to_string());
             return Err(crate::storage::Error::io(".", "sync the directory")(error).into());
         }
@@ -262,7 +269,9 @@ impl Catalog {
     fn note_segments(&self, flushed: SeqNo, edit: &mut Edit) {
         for (number, segment) in self.segments.lock().iter() {
             match segment.closed {
-                Some(Closed { last, .. }) if last <= flushed => edit.push(Change::DropSegment { number: *number }),
+                Some(Closed { last, .. }) if last <= flushed || seeded(Defect::SegmentDroppedEarly) => {
+                    edit.push(Change::DropSegment { number: *number });
+                }
                 Some(Closed { len, .. }) if !segment.recorded => {
                     edit.push(Change::CloseSegment { number: *number, len });
                 }

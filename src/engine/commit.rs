@@ -33,6 +33,7 @@ use super::options::Durability;
 use super::shared::{Sealed, Shared, Signal, State};
 use super::stats::add;
 use super::{Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SeqNo};
+use crate::codec::defect::{Defect, seeded};
 use crate::storage::wal::{GROUP_PREFIX_LEN, SegmentWriter};
 
 /// The most bytes of one batch: a log record's length is a `u32`, and a group is at most one batch over
@@ -237,7 +238,8 @@ impl Shared {
             // Before anybody can read it: nobody then waits for it.
             self.commit.durable.store(last.0, Ordering::SeqCst);
         }
-        writer.active.apply(batch.bytes(), first, self.retention.floor());
+        let floor = if seeded(Defect::OverwrittenForgotten) { SeqNo::MAX } else { self.retention.floor() };
+        writer.active.apply(batch.bytes(), first, floor);
         // After the memtable has it all: a snapshot must never show half a batch.
         self.commit.visible.store(last.0, Ordering::Release);
         if !self.waits_for_sync() && !self.commit.log_awake.swap(true, Ordering::SeqCst) {
@@ -337,7 +339,9 @@ impl Shared {
         let durable = self.commit.durable();
         if seq > SeqNo(0) && seq <= SeqNo(self.commit.last_failed.load(Ordering::SeqCst)) {
             let failures = self.commit.failures.lock();
-            if let Some(failure) = failures.iter().find(|failure| failure.after < seq && seq <= failure.upto) {
+            if let Some(failure) = failures.iter().find(|failure| failure.after < seq && seq <= failure.upto)
+                && !(seeded(Defect::FailureToldToOne) && seq < failure.upto)
+            {
                 return Fate::Failed(failure.clone());
             }
         }

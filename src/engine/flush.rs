@@ -16,9 +16,10 @@ use super::output::{Keep, TableOutput};
 use super::range_tombstones::{Cursor, readable};
 use super::shared::{Job, Shared, State};
 use super::{Error, Result, SeqNo};
+use crate::codec::defect::{Defect, seeded};
 use crate::storage::End;
 use crate::storage::manifest::Change;
-use crate::storage::{Charge, Use};
+use crate::storage::{Charge, Fragments, Use};
 
 /// What bringing a memtable's keys into order takes for each.
 const SORT_BYTES: usize = 24;
@@ -43,7 +44,8 @@ impl Shared {
         // The whole memtable goes into one table: the tables of level 0 are told apart by their positions.
         let ranges = readable(oldest.memtable.ranges(), keep.floor());
         let mut deleted = Cursor::new(&ranges, keep.floor());
-        let mut output = TableOutput::new(self, 0, u64::MAX, Some(now), ranges.clone(), std::iter::empty());
+        let flushed = if seeded(Defect::RangesNotFlushed) { Fragments::default() } else { ranges.clone() };
+        let mut output = TableOutput::new(self, 0, u64::MAX, Some(now), flushed, std::iter::empty());
         let mut sorting = Charge::new(&self.cache, Use::Jobs);
         sorting.set((oldest.memtable.len() * SORT_BYTES) as u64);
         let mut last_key: Vec<u8> = Vec::new();
@@ -61,7 +63,7 @@ impl Shared {
         let tables = output.finish()?;
         let bytes = written_bytes(&state.version, &tables);
         let mut edit: Vec<Change> = tables.into_iter().map(|table| Change::AddTable { level: 0, table }).collect();
-        edit.push(Change::Flushed(oldest.last_seq));
+        edit.push(Change::Flushed(SeqNo(oldest.last_seq.0 + u64::from(seeded(Defect::FlushedTooHigh)))));
         self.catalog.commit(edit, |version| {
             // The table and the memtable it came from change places in one step: no reader sees both or neither.
             self.replace_state(|state| State {

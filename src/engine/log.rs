@@ -10,6 +10,7 @@ use super::commit::{Failure, REMEMBERED_FAILURES};
 use super::options::Durability;
 use super::shared::Shared;
 use super::{Error, Result, SeqNo};
+use crate::codec::defect::{Defect, seeded};
 use crate::storage::wal::{GROUP_PREFIX_LEN, Position, Room, SegmentWriter};
 
 /// A buffer that one large value has blown up is not kept.
@@ -98,6 +99,9 @@ impl Shared {
             }
             (writer.group_first, writer.last_seq())
         };
+        if seeded(Defect::AcknowledgedUnwritten) {
+            self.publish(last);
+        }
         let result = self.write_group(io, first, last);
         if io.buffer.capacity() > KEPT_BUFFER_BYTES {
             io.buffer = Vec::new();
@@ -116,14 +120,15 @@ impl Shared {
 
     fn write_group(&self, io: &mut LogIo, first: SeqNo, last: SeqNo) -> Result<()> {
         self.make_room(io)?;
-        let position = Position { first, watermark: io.synced, time_ms: self.retention.stamp(last) };
+        let watermark = if seeded(Defect::WatermarkTooHigh) { last } else { io.synced };
+        let position = Position { first, watermark, time_ms: self.retention.stamp(last) };
         let segment = io.segment.as_mut().ok_or_else(|| Error::ReadOnly("there is no log".to_owned()))?;
         segment.write_group(&mut io.buffer, position)?;
         self.counters.add_group(last.0 - first.0 + 1, io.buffer.len());
         io.written = last;
         io.unmarked = true;
         let due = match self.options.durability {
-            Durability::Always => true,
+            Durability::Always => !seeded(Defect::AcknowledgedUnsynced),
             Durability::Interval(interval) => io.last_sync.elapsed() >= interval,
             Durability::Os => false,
         };
@@ -133,7 +138,11 @@ impl Shared {
     fn sync_log(&self, io: &mut LogIo) -> Result<()> {
         if let Some(segment) = &io.segment {
             let started = Instant::now();
-            segment.sync()?;
+            let mut synced = if seeded(Defect::LogNotSynced) { Ok(()) } else { segment.sync() };
+            if seeded(Defect::SyncRetried) && synced.is_err() {
+                synced = segment.sync();
+            }
+            synced?;
             self.counters.log_syncs.add(started);
             io.synced_len = segment.len();
         }
@@ -157,7 +166,9 @@ impl Shared {
         }
         // The old segment is whole on disk before the new one has a record, whatever the durability: recovery then
         // knows that only the last segment can end in a torn tail.
-        self.sync_log(io)?;
+        if !seeded(Defect::SegmentLeftUnsynced) {
+            self.sync_log(io)?;
+        }
         let Some(next) = self.commit.spare.lock().take() else { return Ok(()) };
         io.synced_len = next.len();
         if let Some(old) = io.segment.replace(next) {
@@ -204,7 +215,9 @@ impl Shared {
             if self.waits_for_sync() {
                 let state = self.state();
                 for memtable in state.sealed.iter().map(|sealed| &sealed.memtable).chain([&state.active]) {
-                    memtable.take_back(after);
+                    if !seeded(Defect::FailedGroupKept) {
+                        memtable.take_back(after);
+                    }
                 }
                 self.commit.visible.store(after.0, Ordering::Release);
                 self.retention.take_back(after);
@@ -221,7 +234,10 @@ impl Shared {
         };
         if let Some(segment) = io.segment.take() {
             // At the last durable length: a restart must not bring back what clients are about to be told has failed.
-            self.catalog.close_segment(segment.number(), io.synced_len, after, upto);
+            let len = if seeded(Defect::FailedSegmentTooLong) { segment.len() } else { io.synced_len };
+            if !seeded(Defect::FailedSegmentOpen) {
+                self.catalog.close_segment(segment.number(), len, after, upto);
+            }
         }
         io.written = after;
         io.unmarked = false;
@@ -311,7 +327,7 @@ impl Shared {
     /// tells that its last group was durable.
     pub(crate) fn mark_idle(&self) {
         let mut io = self.commit.io.lock();
-        if !io.unmarked || io.segment.is_none() {
+        if !io.unmarked || io.segment.is_none() || seeded(Defect::MarkerNotWritten) {
             return;
         }
         let result = self.sync_log(&mut io).and_then(|()| {

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 
 use super::{Result, SeqNo};
 use crate::codec::Slice;
+use crate::codec::defect::{Defect, seeded};
 use crate::storage::Kind;
 
 /// Which way a scan walks.
@@ -111,7 +112,8 @@ impl<S: Source> Merge<S> {
     fn comes_before(&self, a: usize, b: usize) -> bool {
         let (a, b) = (&self.sources[a], &self.sources[b]);
         // Newest first for equal keys.
-        let order = a.key().cmp(b.key()).then_with(|| b.seq().cmp(&a.seq()));
+        let (newer, older) = if seeded(Defect::OldestFirstInMerge) { (b, a) } else { (a, b) };
+        let order = a.key().cmp(b.key()).then_with(|| older.seq().cmp(&newer.seq()));
         match self.direction {
             Direction::Forward => order == Ordering::Less,
             Direction::Backward => order == Ordering::Greater,

@@ -15,6 +15,7 @@ use super::shared::Shared;
 use super::values::{Used, Values};
 use super::version::LEVELS;
 use super::{Result, SeqNo};
+use crate::codec::defect::{Defect, seeded};
 use crate::storage::blob::{BlobUse, Pointer};
 use crate::storage::manifest::{TableMeta, TableTimes};
 use crate::storage::names::{FileName, FileNumber};
@@ -49,6 +50,7 @@ pub(crate) struct Keep {
 
 impl Keep {
     pub(crate) fn new(floor: Floor) -> Keep {
+        let floor = if seeded(Defect::SnapshotForgotten) { Floor { seq: SeqNo::MAX, ..floor } } else { floor };
         Keep { floor, settled: false }
     }
 
@@ -83,6 +85,8 @@ impl Keep {
             {
                 Some(kind)
             }
+            Kind::Tombstone if seeded(Defect::TombstoneDroppedEarly) => None,
+            Kind::Put { .. } | Kind::PutFar { .. } if seeded(Defect::ExpiredUncovers) => None,
             _ => (!is_bottom()).then_some(Kind::Tombstone),
         }
     }
@@ -260,7 +264,8 @@ impl<'a> TableOutput<'a> {
             output.end_table()?;
             output.values.finish()?;
         }
-        if let Some(output) = outputs.iter().find(|output| !output.tables.is_empty()) {
+        if let Some(output) = outputs.iter().find(|output| !output.tables.is_empty() && !seeded(Defect::TableNotNamed))
+        {
             output.shared.fs.sync_dir().map_err(Error::io(".", "sync the directory"))?;
         }
         // From here on they are the caller's.

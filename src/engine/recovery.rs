@@ -46,6 +46,7 @@ use super::shared::{Sealed, Shared, State};
 use super::times::{Moment, Times};
 use super::version::{Listed, Replayed, TableSource, delete};
 use super::{Error, Result, SeqNo};
+use crate::codec::defect::{Defect, seeded};
 use crate::fs::Fs;
 use crate::storage::manifest::{Change, Edit};
 use crate::storage::names::{FileName, FileNumber};
@@ -136,7 +137,9 @@ pub(crate) fn survey(fs: &Arc<dyn Fs>, options: &Options, source: &Arc<TableSour
             _ => None,
         });
         for segment in unlisted {
-            if holds_newer(&**fs, segment, replayed.flushed.max(replayed.last_seq))? {
+            if holds_newer(&**fs, segment, replayed.flushed.max(replayed.last_seq))?
+                && !seeded(Defect::UnlistedSegmentAccepted)
+            {
                 let what = format!("an edit is missing: {} is in use, but not listed", FileName::Wal(segment));
                 return Err(Error::Corrupt {
                     file: FileName::Manifest(number).to_string(),
@@ -148,7 +151,7 @@ pub(crate) fn survey(fs: &Arc<dyn Fs>, options: &Options, source: &Arc<TableSour
     }
 
     let highest = files.iter().filter_map(|file| file.number()).max().map_or(0, |number| number.0);
-    let next_file = replayed.next_file.max(highest + 1);
+    let next_file = if seeded(Defect::FileNumberReused) { 1 } else { replayed.next_file.max(highest + 1) };
     Ok(Survey { files, current, replayed, named, replay, next_file })
 }
 
@@ -158,13 +161,16 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
     let cache = Arc::new(BlockCache::with_capacity(options.cache_bytes as u64));
     let source = TableSource::new(fs.clone(), cache.clone());
     let Survey { files, current, replayed, named, replay, next_file } = survey(&fs, &options, &source)?;
-    for segment in &replay.believed {
+    for segment in replay.believed.iter().filter(|_| !seeded(Defect::ReplayNotSynced)) {
         sync_file(&*fs, &FileName::Wal(*segment).to_string())?;
     }
     let last = replay.last.max(replayed.last_seq);
     let (needless, leftovers) = no_longer_needed(files, current, &named, &replayed, &replay.needed);
     // First of all: on a full disk theirs is the only room for what follows.
     needless.into_iter().for_each(|file| delete(&*fs, file));
+    if seeded(Defect::LeftoversDeletedEarly) {
+        leftovers.iter().for_each(|file| delete(&*fs, *file));
+    }
     let retention = Arc::new(Retention::new(&options));
     retention.begin(last, times(&options, &replayed, &replay, last));
     let catalog = Catalog::new(
@@ -177,7 +183,9 @@ pub(crate) fn recover(fs: Arc<dyn Fs>, options: Options) -> Result<Shared> {
         leftovers,
     );
     let begun = catalog.begin();
-    if let (Err(_), Some(current)) = (&begun, current) {
+    if let (Err(_), Some(current)) = (&begun, current)
+        && !seeded(Defect::OldManifestNotSynced)
+    {
         // A restart goes by the manifest that this start went by: it must find the same edits in it.
         sync_file(&*fs, &FileName::Manifest(current).to_string())?;
         fs.sync_dir().map_err(|source| Error::Io { file: fs.describe(), what: "sync the directory", source })?;
@@ -325,7 +333,7 @@ impl Replay {
                 }
                 // Missing are only numbers of writes that failed and were taken back, and those the manifest knows.
                 let known = if gap_allowed { self.last.max(replayed.last_seq) } else { self.last };
-                if first.0 > known.0 + 1 {
+                if first.0 > known.0 + 1 && !seeded(Defect::MissingPositionsAccepted) {
                     let what = format!("sequence numbers {} to {} are missing", known.0 + 1, first.0 - 1);
                     return Err(corrupt(what, group.offset));
                 }
@@ -341,7 +349,7 @@ impl Replay {
                 self.end = (FileName::Wal(number), reader.offset());
             }
             match closed {
-                Some(len) if reader.offset() != len => {
+                Some(len) if reader.offset() != len && !seeded(Defect::ShortSegmentAccepted) => {
                     let what = format!("damaged: its records should end at byte {len}");
                     return Err(corrupt(what, reader.offset()));
                 }
@@ -351,9 +359,12 @@ impl Replay {
                 None => {
                     // What the bad bytes held came right after what was read. (Numbers that failed lie before a segment.)
                     let lost = SeqNo(self.logged.unwrap_or(self.flushed).max(replayed.last_seq).0 + 1);
-                    if let Some(later) = reader.later_that_covers(lost) {
+                    if let Some(later) = reader.later_that_covers(lost).filter(|_| !seeded(Defect::HoleAccepted)) {
                         let what = format!("damaged records of acknowledged writes (the record at {later} says so)");
                         return Err(corrupt(what, reader.offset()));
+                    }
+                    if seeded(Defect::TornTailRefused) {
+                        return Err(corrupt("a torn tail".to_owned(), reader.offset()));
                     }
                     torn = Some((number, reader.offset()));
                     let dropped = bytes.len() as u64 - reader.offset();

@@ -26,6 +26,7 @@ use tracing::warn;
 
 use super::times::{Moment, Times, Unrecorded};
 use super::{Clock, Error, Options, Result, SeqNo};
+use crate::codec::defect::{Defect, seeded};
 
 /// Up to where jobs may drop what nobody needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,7 +198,8 @@ impl Retention {
         let mut inner = self.inner.lock();
         // Under the lock: what is asked for before this time is then answered for good.
         let now = self.refresh(&mut inner);
-        inner.times.as_mut().map_or(now, |times| times.stamp(seq, now))
+        let late = u64::from(seeded(Defect::HistoryLate));
+        inner.times.as_mut().map_or(now, |times| times.stamp(seq, now + late))
     }
 
     /// Positions after this one have failed.

@@ -21,6 +21,7 @@ use super::retention::Retention;
 use super::stats::Counters;
 use super::version::Version;
 use super::{Error, Result, SeqNo};
+use crate::codec::defect::{Defect, seeded};
 use crate::fs::Fs;
 use crate::storage::{BlockCache, Version as KeyVersion};
 
@@ -51,7 +52,7 @@ impl State {
 
     /// As [`State::get`], without the active memtable.
     pub(crate) fn get_below_active(&self, key: &[u8], as_of: SeqNo) -> Result<Option<KeyVersion>> {
-        for sealed in self.sealed.iter().rev() {
+        for sealed in self.sealed.iter().rev().filter(|_| !seeded(Defect::SealedNotSearched)) {
             if let Some(found) = sealed.memtable.get(key, as_of) {
                 return Ok(Some(found));
             }

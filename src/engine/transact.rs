@@ -11,6 +11,7 @@ use super::shared::Shared;
 use super::snapshot::{Found, alive};
 use super::{Result, SeqNo};
 use crate::codec::Few;
+use crate::codec::defect::{Defect, seeded};
 use crate::storage::{Kind, Version as KeyVersion};
 
 /// What a read saw, and the position in history that the answer depends on: whoever is told the answer must not be
@@ -114,7 +115,8 @@ impl Shared {
             let mut versions: Vec<Option<KeyVersion>> = Vec::with_capacity(keys.len());
             let mut complete = true;
             for (at, key) in keys.iter().enumerate() {
-                versions.push(match (writer.active.get(key, SeqNo::MAX), &known) {
+                let stale = known.is_some() && seeded(Defect::UpdateByStaleRead);
+                versions.push(match (writer.active.get(key, SeqNo::MAX).filter(|_| !stale), &known) {
                     (Some(version), _) => Some(version),
                     (None, Some(below)) => below.versions[at].clone(),
                     (None, None) => {

@@ -19,6 +19,7 @@ use super::reads::{ReadCounters, ReadsByLevel};
 use super::times::Moment;
 use super::{Error, Result, SeqNo};
 use crate::codec::Slice;
+use crate::codec::defect::{Defect, seeded};
 use crate::codec::hash::KeyHash;
 use crate::fs::Fs;
 use crate::storage::blob::Pointer;
@@ -142,12 +143,15 @@ impl TableHandle {
 
     /// Whether any key from `smallest` to `largest` may be in this table, or under a range tombstone of it.
     pub(crate) fn overlaps(&self, smallest: &[u8], largest: &End) -> bool {
-        !largest.precedes(&self.meta.smallest) && !self.meta.largest.precedes(smallest)
+        let missed = seeded(Defect::OverlapMissed) && *largest == End::With(self.meta.smallest.clone());
+        !missed && !largest.precedes(&self.meta.smallest) && !self.meta.largest.precedes(smallest)
     }
 
     #[inline]
     pub(crate) fn may_hold(&self, key: &[u8]) -> bool {
-        *self.meta.smallest <= *key && !self.meta.largest.precedes(key)
+        *self.meta.smallest <= *key
+            && !self.meta.largest.precedes(key)
+            && !(seeded(Defect::FirstKeyNotSearched) && *self.meta.smallest == *key)
     }
 
     pub(crate) fn has_ranges(&self) -> bool {
@@ -241,6 +245,9 @@ impl Version {
         }
         let [flushed, sorted @ ..] = &mut next.levels;
         Arc::make_mut(flushed).sort_by_key(|table| std::cmp::Reverse(table.meta.last_seq));
+        if seeded(Defect::OldestFirstInLevel0) {
+            Arc::make_mut(flushed).reverse();
+        }
         for tables in sorted {
             Arc::make_mut(tables).sort_by(|a, b| a.meta.smallest.cmp(&b.meta.smallest));
             if let Some(pair) = tables.windows(2).find(|pair| !pair[0].meta.largest.precedes(&pair[1].meta.smallest)) {

@@ -17,6 +17,7 @@ use super::input::{Input, Received};
 use super::limits::{FLUSH_BYTES, KEEP_BYTES, Limits};
 use super::outbox::Outbox;
 use super::replies::Replies;
+use crate::codec::defect::{Defect, seeded};
 use crate::command::{self, Context, Ending, Environment, Session};
 use crate::engine::{Outcome, SeqNo, Waiter};
 use crate::keyspace::Keyspace;
@@ -226,7 +227,7 @@ impl Connection {
 
     /// Adds a reply that depends on a position.
     fn push(&mut self, reply: &Reply, depends: SeqNo) {
-        let pending = !self.house.keyspace.db.is_durable(depends);
+        let pending = !self.house.keyspace.db.is_durable(depends) && !seeded(Defect::ReplyNotHeldBack);
         self.replies.push(reply, self.session.dialect, pending.then_some(depends));
     }
 

@@ -3,6 +3,7 @@
 //! Entries are ordered by user key ascending, bytewise, and then by sequence number *descending*, so that the newest
 //! version of a key comes first and "the newest as of a snapshot" is the first one that is not too new.
 
+use crate::codec::defect::{Defect, seeded};
 use crate::codec::{SeqNo, Slice};
 
 /// The number of a table, and of its file. Never reused.
@@ -33,6 +34,7 @@ impl Kind {
     pub(crate) fn expiry(self, now: u64) -> Option<Option<u64>> {
         match self {
             Kind::Put { expires_at } | Kind::PutFar { expires_at } => {
+                let now = if seeded(Defect::ExpiryLate) { now.saturating_sub(1) } else { now };
                 expires_at.is_none_or(|at| at > now).then_some(expires_at)
             }
             Kind::Tombstone => None,

@@ -39,6 +39,7 @@ use super::names::{FileName, FileNumber};
 pub(crate) use super::table_times::TableTimes;
 use super::{End, Error, Result, SeqNo};
 use crate::codec::cursor::Cursor;
+use crate::codec::defect::{Defect, seeded};
 use crate::codec::{Slice, varint};
 use crate::fs::{File, Fs};
 
@@ -274,7 +275,8 @@ impl ManifestWriter {
         }
         let temp = FileName::CurrentTemp.to_string();
         let renamed = fs.rename(&temp, &FileName::Current.to_string()).map_err(Error::io(&temp, "rename"));
-        match renamed.and_then(|()| fs.sync_dir().map_err(Error::io(".", "sync the directory"))) {
+        let sync_dir = || if seeded(Defect::CurrentNotNamed) { Ok(()) } else { fs.sync_dir() };
+        match renamed.and_then(|()| sync_dir().map_err(Error::io(".", "sync the directory"))) {
             Ok(()) => Ok(writer),
             Err(error) => Err(CreateError { error, left_behind: true }),
         }
@@ -299,7 +301,12 @@ impl ManifestWriter {
         }
         let current = fs.create(&temp).map_err(Error::io(&temp, "create"))?;
         current.write_at(current_naming(&self.name).as_bytes(), 0).map_err(Error::io(&temp, "write"))?;
-        current.sync().map_err(Error::io(&temp, "sync"))?;
+        if !seeded(Defect::CurrentNotSynced) {
+            current.sync().map_err(Error::io(&temp, "sync"))?;
+        }
+        if seeded(Defect::ManifestNotNamed) {
+            return Ok(());
+        }
         // The manifest's own name must be durable before CURRENT can refer to it.
         fs.sync_dir().map_err(Error::io(".", "sync the directory"))
     }
@@ -310,7 +317,9 @@ impl ManifestWriter {
         encode(edit, &mut record);
         self.id.seal(EDIT, &mut record);
         self.file.write_at(&record, self.end).map_err(Error::io(&self.name, "append"))?;
-        self.file.sync().map_err(Error::io(&self.name, "sync"))?;
+        if !seeded(Defect::EditNotSynced) {
+            self.file.sync().map_err(Error::io(&self.name, "sync"))?;
+        }
         self.end += record.len() as u64;
         Ok(())
     }

@@ -19,6 +19,7 @@ use super::log::{LogId, LogReader, Piece, RECORD_HEADER_LEN, Record, SKIPPABLE};
 use super::names::{FileName, FileNumber};
 use super::{Error, Result, SeqNo};
 use crate::codec::cursor::Cursor;
+use crate::codec::defect::{Defect, seeded};
 use crate::fs::{File, Fs};
 
 pub(super) const MAGIC: [u8; 8] = *b"CHRONWAL";
@@ -139,7 +140,12 @@ impl SegmentWriter {
         fields[8..16].copy_from_slice(&position.watermark.0.to_le_bytes());
         fields[16..].copy_from_slice(&position.time_ms.to_le_bytes());
         self.id.seal(kind, buffer);
-        self.file.write_at(buffer, self.end).map_err(Error::io(&self.name, "append"))?;
+        let mut written = self.file.write_at(buffer, self.end);
+        if seeded(Defect::AppendedBehindFailure) && written.is_err() {
+            self.end += buffer.len() as u64;
+            written = self.file.write_at(buffer, self.end);
+        }
+        written.map_err(Error::io(&self.name, "append"))?;
         self.end += buffer.len() as u64;
         Ok(())
     }

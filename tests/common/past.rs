@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chronos::engine::Clock;
 
-use crate::common::{Change, Model, NOW};
+use super::common::{Change, Model, NOW};
 
 /// A value and when it expires; `None`: deleted.
 pub type Held = Option<(Vec<u8>, Option<u64>)>;

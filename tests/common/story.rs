@@ -11,7 +11,7 @@ use chronos::engine::{Clock, Compression, Entropy};
 use chronos::fs::{Fs, SimFs};
 use parking_lot::Mutex;
 
-use crate::common::{Change, Model, NOW, apply, encode, random_batch};
+use super::common::{Change, Model, NOW, apply, encode, random_batch};
 
 const KEYS: u64 = 20;
 
@@ -54,6 +54,17 @@ pub struct Story {
     pub batches: Vec<Vec<Change>>,
     /// Every content that a file ever had between two calls.
     pub copies: BTreeMap<String, BTreeSet<Vec<u8>>>,
+}
+
+impl Story {
+    /// The same, started and killed once more: the manifest tells where each segment with a change ends, and the log has
+    /// nothing behind the last of them.
+    pub fn restarted(mut self) -> Story {
+        let disk = disk_with(&self.files);
+        std::mem::forget(options().open_on(Arc::new(disk.clone())).unwrap());
+        self.files = files(&disk);
+        self
+    }
 }
 
 /// `marked`: whether the log had become idle before the end, and says so.

@@ -18,8 +18,8 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
-use crate::history::{ANY_TIME, Call, End, History};
-use crate::register::State;
+use super::history::{ANY_TIME, Call, End, History};
+use super::register::State;
 
 /// Configurations that one history may take. With fewer than ten clients it takes hundreds; a history that needs more is
 /// not called right for that.

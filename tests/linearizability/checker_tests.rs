@@ -4,10 +4,10 @@
 //! the outcome unknown, or at `>` if it may take effect at any later time. Calls with the same name before the colon are
 //! of one connection.
 
-use crate::checker::{Verdict, check, shrink};
-use crate::history::{ANY_TIME, Call, End, History, Moment};
-use crate::reference::explained;
-use crate::register::{Condition, Operation, Reply, Value};
+use super::checker::{Verdict, check, shrink};
+use super::history::{ANY_TIME, Call, End, History, Moment};
+use super::reference::explained;
+use super::register::{Condition, Operation, Reply, Value};
 
 fn bytes(text: &str) -> Value {
     text.as_bytes().into()

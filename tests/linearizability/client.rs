@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chronos::codec::Rng;
 
-use crate::history::{Call, End, Moment};
-use crate::progress::Progress;
-use crate::register::{Condition, Operation, Reply};
-use crate::wire::{self, Connection, Dialect, encode};
+use super::history::{Call, End, Moment};
+use super::progress::Progress;
+use super::register::{Condition, Operation, Reply};
+use super::wire::{self, Connection, Dialect, encode};
 
 /// So few that all clients are always at the same ones.
 pub const HOT: usize = 8;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::register::{Operation, Reply, State, shown_state};
+use super::register::{Operation, Reply, State, shown_state};
 
 /// A place in the order of events: a count, no time of a clock.
 pub type Moment = u64;

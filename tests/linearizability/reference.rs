@@ -2,9 +2,9 @@
 
 use chronos::codec::Rng;
 
-use crate::checker::{Verdict, check, shrink};
-use crate::history::{ANY_TIME, Call, End, History, Moment};
-use crate::register::{Operation, Reply, State, Value};
+use super::checker::{Verdict, check, shrink};
+use super::history::{ANY_TIME, Call, End, History, Moment};
+use super::register::{Operation, Reply, State, Value};
 
 fn bytes(text: &str) -> Value {
     text.as_bytes().into()
@@ -117,7 +117,7 @@ const SMALL: u64 = 10_000;
 
 #[test]
 fn it_agrees_with_the_reference_that_tries_every_order() {
-    let seed = crate::seed();
+    let seed = super::seed();
     let mut rng = Rng::new(seed);
     let (mut right, mut wrong) = (0, 0);
     for number in 0..SMALL {
@@ -154,7 +154,7 @@ const LONG: usize = 30;
 
 #[test]
 fn long_histories_are_told_right_from_wrong() {
-    let seed = crate::seed();
+    let seed = super::seed();
     let mut rng = Rng::new(seed);
     let mut told = 0;
     for number in 0..LONG {

@@ -23,6 +23,7 @@
 use super::Malformed;
 use super::cut::Cut;
 use crate::codec::cursor::Cursor;
+use crate::codec::defect::{Defect, seeded};
 use crate::codec::{SeqNo, varint};
 use crate::storage::frame::{Handle, TRAILER_BYTES};
 
@@ -73,6 +74,9 @@ pub(super) fn separator<'a>(last: (&'a [u8], SeqNo), next: Option<&'a [u8]>) -> 
     // One byte more of the next key than it has in common with the last is above the last, and below the next if that
     // goes on.
     let len = common_prefix(last_key, next) + 1;
+    if seeded(Defect::SeparatorTooSmall) && len <= last_key.len() {
+        return (&last_key[..len], SeqNo(0));
+    }
     if len < next.len() && len < last_key.len() { (&next[..len], SeqNo(0)) } else { (last_key, SeqNo(0)) }
 }
 

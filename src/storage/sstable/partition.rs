@@ -18,6 +18,7 @@ use super::index::{self, Index};
 use super::{Block, Malformed};
 use crate::codec::SeqNo;
 use crate::codec::cursor::Cursor;
+use crate::codec::defect::{Defect, seeded};
 use crate::codec::hash::KeyHash;
 use crate::storage::cache::Slots;
 
@@ -125,7 +126,9 @@ impl PartitionBuilder {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let filter = Filter::build(&self.hashes, self.filter_bits_per_key).encode();
+        let without = usize::from(seeded(Defect::FilterWithoutLastKey)).min(self.hashes.len());
+        let hashes = &self.hashes[..self.hashes.len() - without];
+        let filter = Filter::build(hashes, self.filter_bits_per_key).encode();
         let filter_len = u32::try_from(filter.len()).expect("a filter is shorter than 4 GiB");
         [&self.first.to_le_bytes(), &filter_len.to_le_bytes()[..], &filter, &self.index].concat()
     }

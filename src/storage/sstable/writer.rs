@@ -11,6 +11,7 @@ use super::footer::{self, FOOTER_BYTES, Footer};
 use super::partition::PartitionBuilder;
 use super::properties::Properties;
 use super::{Compression, TableOptions, index, ranges};
+use crate::codec::defect::{Defect, seeded};
 use crate::codec::hash::KeyHash;
 use crate::codec::{SeqNo, Slice};
 use crate::fs::File;
@@ -156,7 +157,9 @@ impl TableWriter {
 
     /// Whether all entries so far lie before `key`.
     pub(crate) fn ends_before(&self, key: &[u8]) -> bool {
-        self.properties.entries == 0 || *self.last_key < *key
+        self.properties.entries == 0
+            || *self.last_key < *key
+            || (seeded(Defect::RangeCutAtLastKey) && *self.last_key == *key)
     }
 
     /// About how long the file would be if it were finished now.

@@ -1,0 +1,80 @@
+//! Which tests find which seeded defect. The defects are those of `src/codec/defect.rs`; `tests/tidy.rs` holds the two, the
+//! engine, and `docs/durability.md` together.
+
+const CRASH: &str = "crash::every_crash_point_keeps_what_was_acknowledged";
+const UNSYNCED: &str = "crash::without_a_sync_before_each_reply_a_crash_takes_only_the_newest";
+const GROUPS: &str = "crash::of_groups_that_were_not_synced_none_is_there_without_those_before";
+const BELIEVED: &str = "crash::what_a_killed_process_had_not_synced_is_durable_once_the_next_one_shows_it";
+const FAULTS: &str = "faults::whatever_call_fails_nothing_acknowledged_is_lost_and_nothing_refused_appears";
+const FULL_DISK: &str = "full_disk::a_start_on_a_disk_that_takes_no_writes_serves_reads_and_resumes";
+const MODEL: &str = "model::random_operations_give_what_the_model_gives";
+const FLIPS: &str = "damage::every_byte_flipped";
+const CUTS: &str = "damage::every_file_cut_to_every_length";
+const RESTARTED: &str = "damage::every_byte_of_the_log_flipped_and_every_length_after_a_restart";
+const ASTRAY: &str = "damage::every_block_in_the_place_of_another";
+const OLDER: &str = "damage::every_older_copy_in_the_place_of_a_file";
+const HISTORY: &str = "history::every_time_within_the_window_shows_what_was_there";
+const CHECKPOINT: &str = "checkpoint::a_checkpoint_that_fails_leaves_nothing_and_one_that_cannot_link_copies";
+const WRITERS: &str = "threads::when_the_log_fails_once_under_many_writers_exactly_the_acknowledged_writes_are_there";
+const UPDATES: &str = "embed::an_update_sees_what_was_written_while_it_read";
+const REPAIR: &str = "repair::every_byte_flipped_costs_no_more_than_its_block_or_record";
+const QUARANTINE: &str = "quarantine::other_keys_serve_and_compaction_goes_round_it";
+const LINEARIZABILITY: &str = "linearizability::every_history_has_an_explanation";
+
+/// Each defect, and tests that must fail of it: every one of them.
+pub const CAUGHT_BY: &[(&str, &[&str])] = &[
+    ("LogNotSynced", &[CRASH]),
+    ("AcknowledgedUnsynced", &[CRASH]),
+    ("AcknowledgedUnwritten", &[WRITERS]),
+    ("SyncRetried", &[FAULTS]),
+    ("AppendedBehindFailure", &[FAULTS]),
+    ("FailedGroupKept", &[FAULTS]),
+    ("FailedSegmentOpen", &[FAULTS]),
+    ("FailedSegmentTooLong", &[FAULTS]),
+    ("FailureToldToOne", &[WRITERS]),
+    ("OverwrittenForgotten", &[MODEL, HISTORY]),
+    ("SegmentNotNamed", &[CRASH]),
+    ("SegmentLeftUnsynced", &[GROUPS]),
+    ("MarkerNotWritten", &[FLIPS]),
+    ("WatermarkTooHigh", &[GROUPS]),
+    ("UpdateByStaleRead", &[UPDATES]),
+    ("ReplayNotSynced", &[BELIEVED]),
+    ("TornTailRefused", &[CRASH]),
+    ("HoleAccepted", &[FLIPS]),
+    ("ShortSegmentAccepted", &[RESTARTED]),
+    ("MissingPositionsAccepted", &[OLDER]),
+    ("UnlistedSegmentAccepted", &[CUTS]),
+    ("FileNumberReused", &[CRASH]),
+    ("LeftoversDeletedEarly", &[CRASH, FULL_DISK]),
+    ("OldManifestNotSynced", &[FULL_DISK]),
+    ("EditNotSynced", &[CRASH]),
+    ("ManifestNotNamed", &[CRASH]),
+    ("CurrentNotSynced", &[CRASH]),
+    ("CurrentNotNamed", &[CRASH]),
+    ("TablesDeletedEarly", &[CRASH]),
+    ("DoubtfulDeletedEarly", &[FAULTS]),
+    ("SegmentDroppedEarly", &[CRASH]),
+    ("FlushedTooHigh", &[CRASH]),
+    ("TableNotSynced", &[CRASH]),
+    ("TableNotNamed", &[CRASH]),
+    ("TombstoneDroppedEarly", &[MODEL]),
+    ("ExpiredUncovers", &[MODEL]),
+    ("SnapshotForgotten", &[MODEL, HISTORY]),
+    ("RangesNotFlushed", &[MODEL]),
+    ("RangeCutAtLastKey", &[MODEL]),
+    ("OverlapMissed", &[MODEL]),
+    ("FilterWithoutLastKey", &[MODEL]),
+    ("SeparatorTooSmall", &[MODEL]),
+    ("OldestFirstInMerge", &[MODEL]),
+    ("BlobDeletedEarly", &[MODEL]),
+    ("ChecksumIgnored", &[FLIPS, REPAIR, QUARANTINE]),
+    ("ChecksumWithoutPlace", &[ASTRAY]),
+    ("SaltIgnored", &[UNSYNCED]),
+    ("OldestFirstInLevel0", &[MODEL]),
+    ("SealedNotSearched", &[MODEL]),
+    ("FirstKeyNotSearched", &[MODEL]),
+    ("ExpiryLate", &[HISTORY]),
+    ("ReplyNotHeldBack", &[LINEARIZABILITY]),
+    ("HistoryLate", &[HISTORY]),
+    ("CheckpointNotSynced", &[CHECKPOINT]),
+];
