@@ -23,6 +23,10 @@ const MOST_STEPS: usize = 400_000;
 /// Waits that may time out in one schedule. What has not come to its end by then hangs.
 const TIMEOUTS: usize = 200;
 
+/// In one of so many schedules time stands still: no wait times out, and whoever was not woken is found to hang, even if
+/// after a while something else would have woken him. Not for what needs time to get on, as does a log that has failed.
+const TIMELESS: u64 = 3;
+
 /// Compression and merges want more than the default.
 const STACK_BYTES: usize = 512 << 10;
 
@@ -35,6 +39,9 @@ const MOST_CHANGES: u64 = 4;
 
 /// They lie within the first 2 to this power of steps, as likely early as late on a logarithmic scale.
 const CHANGES_WITHIN: u64 = 14;
+
+/// A thread is held up for at most 2 to this power of steps.
+const LONGEST_PAUSE: u64 = 12;
 
 thread_local! {
     /// What runs on this thread: the scenario and the seed.
@@ -60,11 +67,17 @@ pub fn explore(name: &'static str, percent: u64, scenario: fn(&mut Rng)) {
     let explorer = Explorer { name, seeds, rng: Rng::new(0), style: Style::Random { stay: 0 }, step: 0 };
     let schedules = Runner::new(explorer, config).run(move || {
         let seed = RUNNING.get().map_or(0, |(_, seed)| seed);
+        let timeouts = if time_passes() { TIMEOUTS } else { 0 };
         // Not the scheduler's numbers: what a scenario draws is its own.
-        clock::with(TIMEOUTS, || scenario(&mut Rng::new(!seed)));
+        clock::with(timeouts, || scenario(&mut Rng::new(!seed)));
     });
     RUNNING.set(None);
     println!("{name}: {schedules} schedules");
+}
+
+/// Whether waits time out in the schedule that runs.
+pub fn time_passes() -> bool {
+    RUNNING.get().is_none_or(|(_, seed)| !seed.is_multiple_of(TIMELESS))
 }
 
 fn say_what_runs_when_it_panics() {
@@ -93,6 +106,9 @@ struct Explorer {
 enum Style {
     /// Anybody; the thread that runs goes on with `stay` in `stay + 1` cases.
     Random { stay: u64 },
+    /// As above, and at one step in `rarity` the thread that runs is held up for a while, as long as others can go on: what
+    /// lies between two of its steps is then much.
+    Pauses { rarity: u64, until: HashMap<TaskId, u64> },
     /// The highest priority always; at each of some steps that of the thread that runs becomes the lowest.
     Priorities { of: HashMap<TaskId, i64>, changes: Vec<u64>, lowest: i64 },
 }
@@ -104,8 +120,10 @@ impl Scheduler for Explorer {
         self.rng = Rng::new(seed);
         self.step = 0;
         let rng = &mut self.rng;
-        self.style = if rng.chance(1, 2) {
+        self.style = if rng.chance(1, 3) {
             Style::Random { stay: *rng.pick(&[0, 1, 4, 16]) }
+        } else if rng.chance(1, 2) {
+            Style::Pauses { rarity: *rng.pick(&[10, 30, 100]), until: HashMap::new() }
         } else {
             let changes = 1 + rng.below(MOST_CHANGES);
             let mut change = || {
@@ -135,6 +153,19 @@ impl Scheduler for Explorer {
                     && !self.rng.chance(1, *stay + 1)
                 {
                     return Some(current);
+                }
+                Some(*self.rng.pick(&others))
+            }
+            Style::Pauses { rarity, until } => {
+                if let Some(current) = current
+                    && (is_yielding || self.rng.chance(1, *rarity))
+                {
+                    let within = 1 + self.rng.below(LONGEST_PAUSE);
+                    until.insert(current, self.step + self.rng.below(1 << within));
+                }
+                let awake = |id: &TaskId| until.get(id).is_none_or(|until| *until <= self.step);
+                if others.iter().any(awake) {
+                    others.retain(awake);
                 }
                 Some(*self.rng.pick(&others))
             }

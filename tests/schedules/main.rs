@@ -1,6 +1,6 @@
 //! Schedules: a few threads on a tiny database, on the simulated disk, under a scheduler that decides at every lock, atomic
-//! and call of the disk who goes on (`src/sync/`). Half of the schedules are random, half are by priorities with a few changes
-//! (PCT). A schedule in which nobody can go on is a hang, and fails. See `explore.rs` for how one is drawn and replayed.
+//! and call of the disk who goes on (`src/sync/`). A third of the schedules are random, in a third threads are held up now and
+//! then, a third are by priorities with a few changes (PCT). A schedule in which nobody can go on is a hang, and fails. See `explore.rs` for how one is drawn and replayed.
 //!
 //! `CHRONOS_SCHEDULES=1000000 cargo test --release --features schedules --test schedules` goes further.
 

@@ -8,14 +8,14 @@ use chronos::fs::SimFs;
 use chronos::fs::sim::{CallKind, Errno, Fault};
 use chronos::server::schedules;
 
-use crate::explore::explore;
+use crate::explore::{explore, time_passes};
 use crate::{open, options};
 
 /// A database of which the log may fail once.
 fn with_db(rng: &mut Rng, scenario: fn(&Db, &mut Rng)) {
     let disk = SimFs::new();
     let db = open(&disk, &options(rng).durability(Durability::Always));
-    if rng.chance(1, 2) {
+    if time_passes() && rng.chance(2, 3) {
         let call = *rng.pick(&[CallKind::Write, CallKind::Sync]);
         disk.fail(Fault::new(call, rng.below(6) as usize, Errno::IO));
     }
@@ -26,7 +26,7 @@ fn with_db(rng: &mut Rng, scenario: fn(&Db, &mut Rng)) {
 #[test]
 fn replies_come_once_in_order_and_true() {
     let scenario = |rng: &mut Rng| with_db(rng, schedules::replies_ride_the_log);
-    explore("replies_come_once_in_order_and_true", 5, scenario);
+    explore("replies_come_once_in_order_and_true", 15, scenario);
 }
 
 #[test]
