@@ -13,6 +13,7 @@
 //! | [`engine`] | the LSM tree: log, memtable, tables, compaction, recovery | Redis |
 //! | `storage` | one file format per module | when files are written |
 //! | [`fs`] | the only door to the disk, and a simulated disk behind it | what files mean |
+//! | `sync` | locks, atomics and threads; under a scheduler in some tests | anything |
 //! | [`codec`] | varints, checksums, byte slices: pure functions | files |
 //!
 //! Embed the engine with [`Db`]:
@@ -46,6 +47,10 @@ mod keyspace;
 mod protocol;
 pub mod server;
 mod storage;
+#[cfg(feature = "schedules")]
+pub mod sync;
+#[cfg(not(feature = "schedules"))]
+mod sync;
 
 pub use codec::Slice;
 pub use engine::{Db, Error, Options, SeqNo, WriteBatch};

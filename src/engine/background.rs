@@ -2,14 +2,14 @@
 //! a job that fails is reported, and tried again after a pause that grows.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tracing::warn;
 
 use super::shared::{Job, Shared, Signal};
 use super::{Error, Result};
+use crate::sync::atomic::Ordering;
+use crate::sync::thread::{self, JoinHandle};
 
 /// Pauses between attempts of a job that fails: short enough to go on soon after the disk does, and never a busy loop.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -28,10 +28,11 @@ type Work = fn(&Shared);
 pub(crate) fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>> {
     let spawn = |name: &str, run: Work| {
         let shared = shared.clone();
-        std::thread::Builder::new()
-            .name(format!("chronos-{name}"))
-            .spawn(move || run(&shared))
-            .map_err(|source| Error::Io { file: "a background thread".to_owned(), what: "start", source })
+        thread::Builder::new().name(format!("chronos-{name}")).spawn(move || run(&shared)).map_err(|source| Error::Io {
+            file: "a background thread".to_owned(),
+            what: "start",
+            source,
+        })
     };
     let work: [(&str, Work); 4] = [
         ("log", Shared::run_log),

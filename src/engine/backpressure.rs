@@ -14,7 +14,6 @@
 //!
 //! A delayed thread sleeps; it never holds a lock meanwhile. Short delays are added up until they are worth a sleep.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::compaction::debt;
@@ -23,6 +22,8 @@ use super::options::Options;
 use super::shared::{Job, Shared};
 use super::version::{LEVELS, Version};
 use super::{Error, Result, Strategy};
+use crate::sync::atomic::Ordering;
+use crate::sync::thread;
 
 /// Tables in level 0 from which on writes are slowed down: three rounds of compaction behind.
 pub(crate) const L0_SOFT: usize = 12;
@@ -111,7 +112,7 @@ impl Shared {
         }
         if !delay.is_zero() {
             let started = Instant::now();
-            std::thread::sleep(delay);
+            thread::sleep(delay);
             self.counters.delays.add(started);
         }
     }

@@ -10,10 +10,7 @@
 //! file, table by table, until no table points into the old one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-
-use parking_lot::Mutex;
 
 use super::Result;
 use super::stats::BlobStats;
@@ -25,6 +22,8 @@ use crate::storage::blob::{BlobFile, BlobUse, Pointer, add_up};
 use crate::storage::manifest::TableMeta;
 use crate::storage::names::{FileName, FileNumber};
 use crate::storage::{Error, FilePool};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// When this part of a file is garbage, compaction moves the values that it meets out of it, and goes and looks for them.
 /// More would write less, and less take less space: with 40 % a value of 4 KiB that is overwritten at random costs 1.0 times

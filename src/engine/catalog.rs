@@ -12,9 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use tracing::info;
 
 use super::blobs;
@@ -29,6 +27,8 @@ use crate::storage::give_up;
 use crate::storage::manifest::{Change, Edit, ManifestWriter};
 use crate::storage::names::{FileName, FileNumber};
 use crate::storage::wal::{Room, SegmentWriter};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// A manifest is rewritten once it is this many times as long as its live content ...
 const REWRITE_FACTOR: u64 = 8;

@@ -21,10 +21,7 @@
 //! once applied, and a failure takes nothing back; what the log has lost is flushed to tables instead.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
-
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::batch::{Op, WriteBatch};
 use super::log::LogIo;
@@ -35,6 +32,8 @@ use super::stats::add;
 use super::{Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SeqNo};
 use crate::codec::defect::{Defect, seeded};
 use crate::storage::wal::{GROUP_PREFIX_LEN, SegmentWriter};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// The most bytes of one batch: a log record's length is a `u32`, and a group is at most one batch over
 /// [`MAX_GROUP_BYTES`].

@@ -4,9 +4,6 @@ use std::borrow::Cow;
 use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-
-use parking_lot::Mutex;
 
 use super::range::Range;
 use super::restore::{Along, Ranges};
@@ -18,6 +15,8 @@ use super::{Error, Options, Result, SeqNo, Waiter, WriteBatch, background, recov
 use crate::codec::{Few, Slice};
 use crate::fs::{Fs, LockError, OsFs};
 use crate::storage::manifest::Change;
+use crate::sync::Mutex;
+use crate::sync::thread::JoinHandle;
 
 /// A database. Cloning gives another handle to the same one, for another thread; dropping the last handle closes it.
 ///

@@ -1,7 +1,6 @@
 //! The log's side of the write path: groups go out, segments follow each other, a failed one gives way to a new one. See
 //! [`super::commit`] for the whole.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
@@ -12,6 +11,8 @@ use super::shared::Shared;
 use super::{Error, Result, SeqNo};
 use crate::codec::defect::{Defect, seeded};
 use crate::storage::wal::{GROUP_PREFIX_LEN, Position, Room, SegmentWriter};
+use crate::sync::atomic::Ordering;
+use crate::sync::thread;
 
 /// A buffer that one large value has blown up is not kept.
 const KEPT_BUFFER_BYTES: usize = 4 << 20;
@@ -303,7 +304,7 @@ impl Shared {
         let mut io = self.commit.io.lock();
         loop {
             for _ in 0..YIELDS_BEFORE_SWAP {
-                std::thread::yield_now();
+                thread::yield_now();
             }
             if !self.sync_group(&mut io) {
                 return;

@@ -17,12 +17,10 @@ use std::hash::BuildHasher;
 use std::hint::black_box;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
 use super::SeqNo;
@@ -33,6 +31,8 @@ use super::range_tombstones::RangeTombstones;
 use super::records::{At, Chain, Records, Stored};
 use crate::codec::{Few, Slice};
 use crate::storage::{Fragments, Kind, Span, Version};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Mutex, RwLock};
 
 /// What a key costs besides its records: a slot of a hash table that is between half full and full, and its share of
 /// what the table grows by.

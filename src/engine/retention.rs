@@ -19,14 +19,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use tracing::warn;
 
 use super::times::{Moment, Times, Unrecorded};
 use super::{Clock, Error, Options, Result, SeqNo};
 use crate::codec::defect::{Defect, seeded};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Up to where jobs may drop what nobody needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

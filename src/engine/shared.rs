@@ -8,10 +8,8 @@
 //! is retained, a memtable's map.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
-use parking_lot::{Condvar, Mutex};
 
 use super::catalog::Catalog;
 use super::commit::Commit;
@@ -24,6 +22,8 @@ use super::{Error, Result, SeqNo};
 use crate::codec::defect::{Defect, seeded};
 use crate::fs::Fs;
 use crate::storage::{BlockCache, Version as KeyVersion};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, step};
 
 /// A memtable that takes no more writes and waits to become a table.
 #[derive(Clone)]
@@ -192,13 +192,16 @@ impl Shared {
     /// Everything that can be read now. Taking it writes to nothing that threads share.
     #[inline]
     pub(crate) fn state(&self) -> Guard<Arc<State>> {
+        step();
         self.state.load()
     }
 
     /// Replaces the state by what `change` makes of it.
     pub(crate) fn replace_state(&self, change: impl FnOnce(&State) -> State) {
         let _turn = self.replacing.lock();
-        self.state.store(Arc::new(change(&self.state.load())));
+        let next = Arc::new(change(&self.state.load()));
+        step();
+        self.state.store(next);
     }
 
     /// Puts a version in force that an edit has made durable.

@@ -9,7 +9,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, Range};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tracing::warn;
@@ -27,6 +26,7 @@ use crate::storage::manifest::{Change, TableMeta};
 use crate::storage::names::{FileName, FileNumber};
 use crate::storage::sstable::{Reads, Table};
 use crate::storage::{BlockCache, End, FilePool, Fragments, Kind, TableId, Version as KeyVersion};
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Levels of the tree. With a factor of ten from level to level and 64 MiB in level 1, seven hold more than 6 PiB.
 pub(crate) const LEVELS: usize = 7;

@@ -1,6 +1,6 @@
 //! How much output may wait for clients in all.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// One counter for the whole server. It is a brake, not a ledger: outboxes report in steps of [`STEP`], so that small
 /// replies under load never touch the shared cache line.

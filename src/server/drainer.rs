@@ -7,17 +7,17 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::budget::Budget;
 use super::limits::Limits;
 use super::outbox::Outbox;
 use super::wake::Wake;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Mutex, poll};
 
 /// How often the deadlines of stuck clients are looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(500);

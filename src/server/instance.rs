@@ -18,6 +18,7 @@ use super::{descriptors, expiry};
 use crate::command::Environment;
 use crate::engine::{self, Durability};
 use crate::keyspace::Keyspace;
+use crate::sync;
 
 /// How long connections get at shutdown to finish what they run and to deliver their replies.
 const GRACE: Duration = Duration::from_secs(10);
@@ -60,7 +61,7 @@ pub struct Server {
 struct Threads {
     listener: JoinHandle<()>,
     expiry: JoinHandle<()>,
-    drainer: JoinHandle<()>,
+    drainer: sync::thread::JoinHandle<()>,
 }
 
 /// Asks a server to end, from anywhere.
@@ -157,7 +158,7 @@ impl Server {
         }
         join(threads.expiry);
         self.drainer.stop();
-        join(threads.drainer);
+        drop(threads.drainer.join());
         self.house.keyspace.db.close().map_err(|source| Error::Close { source })?;
         tracing::info!("bye");
         Ok(())

@@ -21,6 +21,8 @@ mod limits;
 mod listener;
 mod outbox;
 mod replies;
+#[cfg(feature = "schedules")]
+pub mod schedules;
 mod shutdown;
 mod units;
 mod wake;

@@ -41,8 +41,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
@@ -50,6 +49,7 @@ use super::drainer::{Drainer, TICK};
 use super::limits::FLUSH_BYTES;
 use super::replies::Replies;
 use crate::engine::{self, SeqNo, Waiter};
+use crate::sync::{Condvar, Mutex, MutexGuard, poll};
 
 /// One connection's queue of replies, and its socket.
 pub(crate) struct Outbox {

@@ -3,12 +3,13 @@
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use super::*;
 use crate::protocol::{Dialect, Reply};
 use crate::server::limits::Limits;
+use crate::sync::thread::JoinHandle;
 
 const PATIENT: Limits = Limits {
     idle: None,

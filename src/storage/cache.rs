@@ -18,11 +18,11 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-
-use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
+use std::sync::atomic::AtomicU64;
 
 use super::sstable::{Block, Partition};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 
 /// What one cached block takes besides its bytes and its slot: place in a queue, reference counts, the allocator's own.
 const OVERHEAD: u64 = 64;

@@ -1,6 +1,5 @@
 //! Doing compactions: one at a time, each ending in exactly one edit of the manifest.
 
-use parking_lot::MutexGuard;
 use tracing::info;
 
 use super::pick::{LAST, View, pick, pick_from};
@@ -11,6 +10,7 @@ use crate::engine::shared::Shared;
 use crate::engine::stats::add;
 use crate::engine::{Error, Result};
 use crate::storage::manifest::Change;
+use crate::sync::MutexGuard;
 
 impl Shared {
     /// Does one compaction if one is due. Whether it did.

@@ -6,8 +6,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::fault::{CallKind, Effect, Errno, Fault, Faults};
 use super::images::Images;
 use super::journal::{Call, Damage, Journal, NameOp, Write};
@@ -15,6 +13,7 @@ use super::new_directory::SimNewDirectory;
 use super::policy::CrashPolicy;
 use super::tree::{Directory, Inode, Tree};
 use crate::fs::{File, Fs, LockError, NewDirectory, check_name};
+use crate::sync::Mutex;
 
 /// The lock file, here too, so that whoever lists the directory meets it.
 const LOCK_NAME: &str = "LOCK";
