@@ -13,18 +13,20 @@ mod common;
 #[path = "common/past.rs"]
 mod past;
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chronos::Options;
 use chronos::codec::Rng;
-use chronos::engine::Durability;
+use chronos::engine::{Durability, Entropy};
 use chronos::fs::sim::{CallKind, CrashPolicy, Errno, Fault, Times};
 use chronos::fs::{Fs, SimFs};
 use common::{
     Change, Model, NOW, STRATEGIES, apply, check, contents, encode, number_from_env, random_batch, tiny_options,
 };
+use parking_lot::Mutex;
 use past::Time;
 
 /// Disks to be opened by the test command.
@@ -119,6 +121,9 @@ struct Expected<'a> {
     least: usize,
     /// ... and how many may be: those answered, and the one on its way.
     most: usize,
+    /// How many databases were opened. No two draw the same salts: a disk may give a new file the blocks of one that an
+    /// earlier start had under the same number, and only by its salt is that known for what it is.
+    opened: &'a Cell<u64>,
 }
 
 impl Expected<'_> {
@@ -126,7 +131,9 @@ impl Expected<'_> {
     fn options(&self) -> Options {
         let time = Time::new();
         time.set(time_of(self.least));
-        options(self.seed, self.durability, &time)
+        self.opened.set(self.opened.get() + 1);
+        let salts = Mutex::new(Rng::new(self.opened.get() << 32 ^ self.seed));
+        options(self.seed, self.durability, &time).entropy(Entropy(Arc::new(move || salts.lock().next_u64())))
     }
 
     /// Holds what is told of the past against what there was, `there` batches being there.
@@ -215,7 +222,8 @@ fn crash_everywhere(durability: Durability, wanted: u64) {
             apply(&mut next, batch);
             states.push(next);
         }
-        let mut expected = Expected { seed, durability, states: &states, least: 0, most: 0 };
+        let opened_here = Cell::new(0);
+        let mut expected = Expected { seed, durability, states: &states, least: 0, most: 0, opened: &opened_here };
         let mut kept = history.kept_at.iter().peekable();
         loop {
             let at = images.at();
