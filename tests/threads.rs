@@ -383,9 +383,12 @@ fn writers_hear_of_a_disk_that_takes_no_tables() {
             }
         };
         assert!(matches!(&refusal, Error::ReadOnly(why) if why.contains("No space")), "{refusal:?}");
+        let told = db.stats().writes_refused;
+        assert!(told.as_ref().is_some_and(|why| why.contains("No space")), "{told:?}");
         assert!(db.get(b"before").unwrap().is_some(), "reads go on");
         disk.heal();
         until(|| db.put(b"after", b"").is_ok());
+        assert_eq!(db.stats().writes_refused, None);
         assert_eq!(db.range::<&[u8]>(..).count() as u64, written + 2);
         db.close().unwrap();
     });

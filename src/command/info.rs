@@ -131,8 +131,8 @@ fn persistence(context: &mut Context<'_>, text: &mut String) -> Result<(), Refus
     field(text, "aof_enabled", 1);
     field(text, "aof_rewrite_in_progress", 0);
     let stats = context.keyspace.db.stats();
-    field(text, "aof_last_write_status", if stats.log.refused.is_none() { "ok" } else { "err" });
-    field(text, "writes_refused", stats.log.refused.as_deref().unwrap_or("no"));
+    field(text, "aof_last_write_status", if stats.writes_refused.is_none() { "ok" } else { "err" });
+    field(text, "writes_refused", stats.writes_refused.as_deref().unwrap_or("no"));
     field(text, "damaged_tables", stats.damage.len());
     stats.damage.iter().enumerate().for_each(|(n, damage)| field(text, &format!("damage_{n}"), damage));
     Ok(())

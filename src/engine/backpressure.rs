@@ -117,6 +117,13 @@ impl Shared {
         }
     }
 
+    /// Why a write would be refused now, if it would.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let log = self.commit.writer().log_failure.clone();
+        let full = || self.state().sealed.len() >= MAX_SEALED;
+        log.or_else(|| self.progress.lock().error_of(Job::Flush).filter(|_| full()).map(str::to_owned))
+    }
+
     /// Waits while as many memtables as may are waiting to be flushed: memory is bounded whatever the disk does. If it
     /// takes no tables at the moment, the write is refused instead: nobody knows how long that will last.
     fn wait_for_flush(&self) -> Result<()> {

@@ -154,8 +154,6 @@ pub struct LogStats {
     pub written_bytes: u64,
     /// Syncs of the log, and what they took.
     pub syncs: Waits,
-    /// Why writes are refused, if they are: the log has failed, and no new one could be begun yet.
-    pub refused: Option<String>,
 }
 
 impl LogStats {
@@ -189,6 +187,9 @@ pub struct Stats {
     pub cache_misses: u64,
     /// What was written to the log, and how long that took.
     pub log: LogStats,
+    /// Why writes are refused, if they are: the log has failed and no new one could be begun yet, or all memtables are full
+    /// and the disk takes no tables. Both are tried again until they succeed.
+    pub writes_refused: Option<String>,
     /// The newest position applied.
     pub last_seq: u64,
     /// The newest position that is durable.
@@ -255,7 +256,6 @@ impl Shared {
             group_sizes: self.counters.group_sizes.each_ref().map(get),
             written_bytes: get(&self.counters.log_written_bytes),
             syncs: self.counters.log_syncs.read(),
-            refused: self.commit.writer().log_failure.clone(),
         }
     }
 
@@ -299,6 +299,7 @@ impl Shared {
             cache_hits: self.cache.hits(),
             cache_misses: self.cache.misses(),
             log: self.log_stats(),
+            writes_refused: self.refusal(),
             last_seq: self.commit.visible().0,
             durable_seq: self.commit.durable().0,
             snapshots: self.retention.snapshots(),
