@@ -4,21 +4,21 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod common;
+#[path = "common/held.rs"]
+mod held;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::ops::Bound;
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
 
 use chronos::codec::Rng;
 use chronos::engine::{Clock, Found};
+use chronos::fs::SimFs;
 use chronos::fs::sim::CrashPolicy;
-use chronos::fs::{File, Fs, LockError, NewDirectory, SimFs};
 use chronos::{Db, Error, Options};
 use common::tiny_options;
-use parking_lot::Mutex;
+use held::{Call, HeldDisk};
 
 fn number(found: &Option<Found>) -> u64 {
     found.as_ref().map_or(0, |found| std::str::from_utf8(&found.value).unwrap().parse().unwrap())
@@ -54,75 +54,13 @@ fn updates_of_one_key_by_many_threads_are_all_counted() {
     assert_eq!(after.get(b"total").unwrap().as_deref(), Some((THREADS * EACH).to_string().as_bytes()));
 }
 
-/// A disk on which, when it is asked for, one read tells that it has begun and waits until it may end.
-struct Slow {
-    disk: SimFs,
-    next: Next,
-}
-
-type Next = Arc<Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>>;
-
-struct SlowFile(Arc<dyn File>, Next);
-
-impl Fs for Slow {
-    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.disk.create(name)
-    }
-    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(SlowFile(self.disk.open(name)?, self.next.clone())))
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-    fn sync_dir(&self) -> io::Result<()> {
-        self.disk.sync_dir()
-    }
-    fn new_directory(&self, path: &Path) -> io::Result<Box<dyn NewDirectory>> {
-        self.disk.new_directory(path)
-    }
-    fn lock(&self) -> Result<Box<dyn Send + Sync>, LockError> {
-        self.disk.lock()
-    }
-    fn describe(&self) -> String {
-        self.disk.describe()
-    }
-}
-
-impl File for SlowFile {
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_at(bytes, offset)
-    }
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let slow = self.1.lock().take();
-        if let Some((begun, end)) = slow {
-            begun.send(()).unwrap();
-            end.recv().unwrap();
-        }
-        self.0.read_at(buffer, offset)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-}
-
 #[test]
 fn an_update_sees_what_was_written_while_it_read() {
-    let slow = Arc::new(Slow { disk: SimFs::new(), next: Next::default() });
-    let db = Options::new().stepped().open_on(slow.clone()).unwrap();
+    let disk = HeldDisk::new(&SimFs::new());
+    let db = Options::new().stepped().open_on(disk.clone()).unwrap();
     db.put(b"total", b"1").unwrap();
     db.flush().unwrap();
-    let (begun, has_begun) = mpsc::channel();
-    let (let_end, end) = mpsc::channel();
-    *slow.next.lock() = Some((begun, end));
+    let read = disk.hold(Call::Read, 0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let add = |found: &[Option<Found>], batch: &mut chronos::WriteBatch| {
@@ -130,9 +68,9 @@ fn an_update_sees_what_was_written_while_it_read() {
             };
             db.update(&[b"total"], add).unwrap();
         });
-        has_begun.recv().expect("it reads the table");
+        read.wait();
         db.put(b"total", b"10").unwrap();
-        let_end.send(()).unwrap();
+        drop(read);
     });
     assert_eq!(db.get(b"total").unwrap().as_deref(), Some(&b"11"[..]));
 }

@@ -5,10 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod common;
+#[path = "common/held.rs"]
+mod held;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -16,13 +16,11 @@ use std::time::{Duration, Instant};
 use chronos::codec::Rng;
 use chronos::engine::Durability;
 use chronos::fs::sim::{CallKind, CrashPolicy, Effect, Errno, Fault, Times};
-use chronos::fs::{File, Fs, LockError, NewDirectory, SimFs};
+use chronos::fs::{Fs, SimFs};
 use chronos::{Db, Error, Options, WriteBatch};
-use common::{Model, contents};
-use parking_lot::{Condvar, Mutex};
-
-/// A hang is a failure, not a stuck test run.
-const DEADLINE: Duration = Duration::from_secs(60);
+use common::{DEADLINE, Model, contents, until};
+use held::{Call, HeldDisk};
+use parking_lot::Mutex;
 
 /// So small that every second of a test crosses every boundary many times.
 fn options(durability: Durability) -> Options {
@@ -52,15 +50,6 @@ fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
         Ok(result) => result,
         Err(mpsc::RecvTimeoutError::Disconnected) => panic!("it panicked"),
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
-    }
-}
-
-/// Until `done` says so.
-fn until(mut done: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < DEADLINE, "it never happened");
-        std::thread::yield_now();
     }
 }
 
@@ -394,77 +383,18 @@ fn writers_hear_of_a_disk_that_takes_no_tables() {
     });
 }
 
-/// A disk on which creating one file takes as long as somebody likes.
-struct Gate {
-    disk: SimFs,
-    /// How many log segments may be created before the gate, and whether it has been opened.
-    state: Mutex<(u64, bool)>,
-    opened: Condvar,
-    waiting: AtomicBool,
-}
-
-impl Fs for Gate {
-    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let mut state = self.state.lock();
-        if name.ends_with(".wal") {
-            match state.0 {
-                0 => {}
-                1 => {
-                    state.0 = 0;
-                    self.waiting.store(true, Ordering::SeqCst);
-                    while !state.1 {
-                        self.opened.wait(&mut state);
-                    }
-                }
-                _ => state.0 -= 1,
-            }
-        }
-        drop(state);
-        self.disk.create(name)
-    }
-    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.disk.open(name)
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-    fn sync_dir(&self) -> io::Result<()> {
-        self.disk.sync_dir()
-    }
-    fn new_directory(&self, path: &Path) -> io::Result<Box<dyn NewDirectory>> {
-        self.disk.new_directory(path)
-    }
-    fn lock(&self) -> Result<Box<dyn Send + Sync>, LockError> {
-        self.disk.lock()
-    }
-    fn describe(&self) -> String {
-        self.disk.describe()
-    }
-}
-
 /// The next segment is being prepared, slowly, when the log fails and begins a new one: they are used in the order of
 /// their numbers all the same, which is the order in which a restart reads them.
 #[test]
 fn segments_are_used_in_the_order_of_their_numbers_whatever_fails_meanwhile() {
     in_time(|| {
         let disk = SimFs::new();
-        let gate = Gate {
-            disk: disk.clone(),
-            // The segment of the start passes, its successor waits.
-            state: Mutex::new((2, false)),
-            opened: Condvar::new(),
-            waiting: AtomicBool::new(false),
-        };
-        let gate = Arc::new(gate);
+        let held = HeldDisk::new(&disk);
+        // The segment of the start passes, its successor waits.
+        let creation = held.hold(Call::CreateSegment, 1);
         let options = Options::new().segment_bytes(2_000).memtable_bytes(1 << 20);
-        let db = options.open_on(gate.clone()).unwrap();
-        until(|| gate.waiting.load(Ordering::SeqCst));
+        let db = options.open_on(held).unwrap();
+        creation.wait();
         let mut model = Model::new();
         db.put(b"a", b"first").unwrap();
         disk.fail(Fault::new(CallKind::Sync, 0, Errno::IO));
@@ -474,8 +404,7 @@ fn segments_are_used_in_the_order_of_their_numbers_whatever_fails_meanwhile() {
         while db.put(b"a", b"early").is_err() && patience.elapsed() < Duration::from_millis(500) {
             std::thread::yield_now();
         }
-        gate.state.lock().1 = true;
-        gate.opened.notify_all();
+        drop(creation);
         until(|| db.put(b"a", b"early").is_ok());
         // Over several segments, looking at each moment at what a restart would find.
         for n in 0..100u64 {

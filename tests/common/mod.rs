@@ -3,10 +3,14 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use chronos::codec::Rng;
 use chronos::engine::{Clock, Compression, Entropy, Strategy};
 use chronos::{Db, Error, Options, WriteBatch};
+
+/// A hang is a failure, not a stuck test run.
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The time of the tests: it stands still, so that what expires is the history's own doing.
 pub const NOW: u64 = 1_000_000;
@@ -24,6 +28,15 @@ pub enum Change {
     Delete(Vec<u8>),
     /// All keys from the first to before the second; without that, to the last.
     DeleteRange(Vec<u8>, Option<Vec<u8>>),
+}
+
+/// Waits until `done` says so.
+pub fn until(mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < DEADLINE, "it never happened");
+        std::thread::yield_now();
+    }
 }
 
 /// Changes that must appear together or not at all.

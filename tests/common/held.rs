@@ -1,0 +1,122 @@
+//! A simulated disk that holds up one call for as long as a test likes.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use chronos::fs::{File, Fs, LockError, NewDirectory, SimFs};
+use parking_lot::Mutex;
+
+use super::common::DEADLINE;
+
+/// What is held up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// A read of any file.
+    Read,
+    /// The creation of a segment of the log.
+    CreateSegment,
+}
+
+/// The call to be held up next: which, how many of its kind pass before it, and the ends of its [`Hold`].
+type Next = Arc<Mutex<Option<(Call, u64, Sender<()>, Receiver<()>)>>>;
+
+pub struct HeldDisk {
+    disk: SimFs,
+    next: Next,
+}
+
+struct HeldFile(Arc<dyn File>, Next);
+
+/// The call goes on when this is dropped.
+pub struct Hold {
+    begun: Receiver<()>,
+    _end: Sender<()>,
+}
+
+impl Hold {
+    /// Waits until the call has been made.
+    pub fn wait(&self) {
+        self.begun.recv_timeout(DEADLINE).expect("the call is made");
+    }
+}
+
+impl HeldDisk {
+    pub fn new(disk: &SimFs) -> Arc<HeldDisk> {
+        Arc::new(HeldDisk { disk: disk.clone(), next: Next::default() })
+    }
+
+    /// Holds up one call, after `passing` others of its kind.
+    pub fn hold(&self, call: Call, passing: u64) -> Hold {
+        let (begins, begun) = channel();
+        let (_end, ends) = channel();
+        *self.next.lock() = Some((call, passing, begins, ends));
+        Hold { begun, _end }
+    }
+}
+
+fn wait_if_held(next: &Next, call: Call) {
+    let mut guard = next.lock();
+    match &mut *guard {
+        Some((held, passing, ..)) if *held == call && *passing > 0 => *passing -= 1,
+        Some((held, ..)) if *held == call => {
+            let (_, _, begins, ends) = guard.take().unwrap();
+            drop(guard);
+            // Nobody may be waiting for it.
+            let _ = begins.send(());
+            // An error is the drop of the other end.
+            let _ = ends.recv();
+        }
+        _ => {}
+    }
+}
+
+impl Fs for HeldDisk {
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        if name.ends_with(".wal") {
+            wait_if_held(&self.next, Call::CreateSegment);
+        }
+        self.disk.create(name)
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(HeldFile(self.disk.open(name)?, self.next.clone())))
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+    fn new_directory(&self, path: &Path) -> io::Result<Box<dyn NewDirectory>> {
+        self.disk.new_directory(path)
+    }
+    fn lock(&self) -> Result<Box<dyn Send + Sync>, LockError> {
+        self.disk.lock()
+    }
+    fn describe(&self) -> String {
+        self.disk.describe()
+    }
+}
+
+impl File for HeldFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_at(bytes, offset)
+    }
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        wait_if_held(&self.1, Call::Read);
+        self.0.read_at(buffer, offset)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+}
