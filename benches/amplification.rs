@@ -5,10 +5,10 @@
 //! cargo bench --bench amplification [-- leveled | tiered]
 //! ```
 //!
-//! Keys of 16 bytes and values of 100 that do not compress, in random order, not synced. Space is that of
-//! all table files on disk, also those being written and those not deleted yet, beside the tables of a freshly filled
-//! and compacted database. `CHRONOS_BENCH_KEYS` sets how many keys (default 5,000,000),
-//! `CHRONOS_BENCH_MEMORY` how many MiB of memory (default 256).
+//! Keys of 16 bytes and values of 100 that do not compress, in random order, not synced. Space is that of all tables and
+//! blob files on disk, also those being written and those not deleted yet, beside those of a freshly filled and compacted
+//! database. `CHRONOS_BENCH_KEYS` sets how many keys (default 5,000,000), `CHRONOS_BENCH_VALUE` how many bytes a value has,
+//! `CHRONOS_BENCH_MEMORY` how many MiB of memory there are (default 256).
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,8 +17,6 @@ use std::time::{Duration, Instant};
 use chronos::codec::Rng;
 use chronos::engine::{Durability, Stats, Strategy};
 use chronos::{Db, Options};
-
-const VALUE_BYTES: usize = 100;
 
 /// How often space and memory are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -29,20 +27,16 @@ const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// A tree that has not changed for this long has settled.
 const SETTLED_AFTER: Duration = Duration::from_secs(4);
 
-fn keys() -> u64 {
-    std::env::var("CHRONOS_BENCH_KEYS").ok().and_then(|text| text.parse().ok()).unwrap_or(5_000_000)
-}
-
-fn memory() -> usize {
-    std::env::var("CHRONOS_BENCH_MEMORY").ok().and_then(|text| text.parse().ok()).unwrap_or(256)
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// Puts every key once, in an order that looks random.
-fn put_all(db: &Db, keys: u64, seed: u64) {
-    // A prime: every key comes once.
-    let step = 4_294_967_291;
+fn put_all(db: &Db, keys: u64, value_bytes: usize, seed: u64) {
+    // Primes: every key comes once, each time in another order.
+    let step = [4_294_967_291, 4_294_967_279][seed as usize % 2];
     let mut rng = Rng::new(seed);
-    let mut value = [0; VALUE_BYTES];
+    let mut value = vec![0; value_bytes];
     for n in 0..keys {
         for chunk in value.chunks_mut(8) {
             chunk.copy_from_slice(&rng.next_u64().to_le_bytes()[..chunk.len()]);
@@ -59,17 +53,22 @@ fn settle(db: &Db, directory: &Path) {
         std::thread::sleep(LOOK_EVERY);
         let now = shape(db.stats());
         // A file that no version has is a compaction that runs.
-        if now != last || bytes_on_disk(directory) != db.stats().table_bytes() {
+        if now != last || bytes_on_disk(directory) != bytes_in_force(&db.stats()) {
             (last, since) = (now, Instant::now());
         }
     }
 }
 
-/// Bytes of all table files, whether a version has them or not.
+/// Bytes of the files of the version in force.
+fn bytes_in_force(stats: &Stats) -> u64 {
+    stats.table_bytes() + stats.blobs.bytes
+}
+
+/// Bytes of all tables and blob files, whether a version has them or not.
 fn bytes_on_disk(directory: &Path) -> u64 {
     let files = std::fs::read_dir(directory).expect("a directory").filter_map(Result::ok);
-    let tables = files.filter(|file| file.path().extension().is_some_and(|end| end == "sst"));
-    tables.filter_map(|file| file.metadata().ok()).map(|about| about.len()).sum()
+    let data = files.filter(|file| file.path().extension().is_some_and(|end| end == "sst" || end == "blob"));
+    data.filter_map(|file| file.metadata().ok()).map(|about| about.len()).sum()
 }
 
 /// What the process has in memory apart from files that it has mapped.
@@ -100,9 +99,12 @@ fn watched(look: impl Fn() -> u64 + Sync, work: impl FnOnce()) -> (u64, u64) {
 fn run(name: &str, strategy: Strategy) {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let home = tempfile::tempdir().expect("a temporary directory");
-    let options = Options::new().durability(Durability::Os).memory(memory() << 20).idle_after(IDLE_AFTER);
+    let options = Options::new()
+        .durability(Durability::Os)
+        .memory((number("CHRONOS_BENCH_MEMORY", 256) << 20) as usize)
+        .idle_after(IDLE_AFTER);
     let db = options.compaction(strategy).open(home.path()).expect("open");
-    let keys = keys();
+    let (keys, value_bytes) = (number("CHRONOS_BENCH_KEYS", 5_000_000), number("CHRONOS_BENCH_VALUE", 100) as usize);
     let written = |stats: &Stats| (stats.user_bytes, stats.flushed_bytes + stats.compaction_written_bytes);
     let amplification = |before: &Stats, after: &Stats| {
         let ((given_before, before), (given, after)) = (written(before), written(after));
@@ -110,19 +112,19 @@ fn run(name: &str, strategy: Strategy) {
     };
 
     let empty = db.stats();
-    put_all(&db, keys, 1);
+    put_all(&db, keys, value_bytes, 1);
     settle(&db, home.path());
     let filled = db.stats();
     let (most, _) = watched(resident_bytes, || db.compact().expect("compact"));
     let memory = mib(most);
     let compacted = db.stats();
-    let base = compacted.table_bytes();
-    println!("{name}: {keys} keys, {:.0} MiB of tables", mib(base));
+    let base = bytes_in_force(&compacted);
+    println!("{name}: {keys} keys, {:.0} MiB", mib(base));
     println!("  filled at random, bytes written for each byte given  {:>8.2}", amplification(&empty, &filled));
     println!("  memory while all of it is merged, most, MiB          {memory:>8.0}");
 
     let started = Instant::now();
-    let (most, mean) = watched(|| bytes_on_disk(home.path()), || put_all(&db, keys, 2));
+    let (most, mean) = watched(|| bytes_on_disk(home.path()), || put_all(&db, keys, value_bytes, 2));
     let took = started.elapsed();
     let (most_after, _) = watched(|| bytes_on_disk(home.path()), || settle(&db, home.path()));
     let settled = db.stats();

@@ -5,18 +5,20 @@
 //! |---|---|---|---|
 //! | tables in level 0 | [`L0_SOFT`] | [`L0_HARD`] | 0 to [`MAX_DELAY`] |
 //! | bytes that compaction owes | a part of the last level | twice that | 0 to [`MAX_DELAY`] |
+//! | values in blob files that are garbage or may replace some | a part of the others | twice that | 0 to [`MAX_DELAY`] |
 //! | the last memtable that may be filled | empty | full | 0 to [`MAX_DELAY`] |
 //! | sealed memtables | | [`MAX_SEALED`] | waits for a flush, which bounds the memory |
 //!
-//! The second sign bounds the space that a database takes while it is overwritten faster than it is compacted. The first
-//! two follow from the version, so they are looked at when one comes into force, not at each write. The third is there
-//! so that the fourth is hardly ever met.
+//! The second and third bound the space that a database takes while it is overwritten faster than it is compacted. The first
+//! three follow from the version, so they are looked at when one comes into force, not at each write. The fourth is there
+//! so that the fifth is hardly ever met.
 //!
 //! A delayed thread sleeps; it never holds a lock meanwhile. Short delays are added up until they are worth a sleep.
 
 use std::time::{Duration, Instant};
 
-use super::compaction::debt;
+use super::blobs::level_bytes;
+use super::compaction::{debt, replacing};
 use super::flush::MAX_SEALED;
 use super::options::Options;
 use super::shared::{Job, Shared};
@@ -44,6 +46,13 @@ const FLUSH_WAIT: Duration = Duration::from_millis(50);
 /// less than half of the database is taken a second time while it is overwritten, what is being merged included.
 const DEBT_PART: u64 = 12;
 
+/// The same of values in blob files, as a part of those that are where they belong, or of a memtable: less than half, what
+/// is being moved included.
+const REPLACING_PART: u64 = 4;
+
+/// Level 0 may hold the values of so many memtables before it is merged down, in a database that is hardly larger.
+const REPLACING_MEMTABLES: u64 = 5;
+
 /// How far the tree is behind: 0 where nothing has to wait, 1 where the delay is greatest.
 fn behind(version: &Version, options: &Options) -> f64 {
     let ramp = |is: u64, soft: u64, hard: f64| is.saturating_sub(soft) as f64 / (hard - soft as f64);
@@ -56,7 +65,10 @@ fn behind(version: &Version, options: &Options) -> f64 {
         Strategy::Leveled if version.damage().next().is_some() => tables,
         Strategy::Leveled => {
             let soft = (version.level_bytes(LEVELS - 1) / DEBT_PART).max(options.memtable_bytes as u64 / 4 * 5);
-            tables.max(ramp(debt(version, options), soft, soft as f64 * 2.0))
+            let values = (level_bytes(version, LEVELS - 1) / REPLACING_PART)
+                .max(options.memtable_bytes as u64 * REPLACING_MEMTABLES);
+            let ramp_to_twice = |is: u64, soft: u64| ramp(is, soft, soft as f64 * 2.0);
+            tables.max(ramp_to_twice(debt(version, options), soft)).max(ramp_to_twice(replacing(version), values))
         }
     };
     behind.clamp(0.0, 1.0)
@@ -152,6 +164,7 @@ mod tests {
     use crate::engine::version::TableSource;
     use crate::fs::SimFs;
     use crate::storage::BlockCache;
+    use crate::storage::blob::BlobUse;
     use crate::storage::manifest::{Change, TableMeta, TableTimes};
     use crate::storage::names::FileNumber;
 
@@ -207,5 +220,26 @@ mod tests {
         assert_eq!(delay_of(Strategy::Tiered, &edit), Duration::ZERO, "runs above the last one are no debt");
         let fifo = Strategy::Fifo { max_age: None, max_bytes: None };
         assert_eq!(delay_of(fifo, &with(0, 10 * L0_HARD as u64, 9_000)), Duration::ZERO);
+    }
+
+    #[test]
+    fn values_that_are_garbage_or_may_replace_some_slow_writes_down_beside_the_others() {
+        let pointing = |level: u8, used: &[(u64, u64)]| {
+            let mut edit = with(level, 1, 1);
+            if let [Change::AddTable { table, .. }] = &mut edit[..] {
+                let blob = |&(file, used_bytes)| BlobUse { file: FileNumber(file), file_bytes: 50_000, used_bytes };
+                table.blobs = used.iter().map(blob).collect();
+            }
+            edit
+        };
+        let much = [pointing(0, &[(3, 0)]), pointing(6, &[(1, 49_000), (2, 49_000)])].concat();
+        assert_eq!(delay_of(Strategy::Leveled, &much), MAX_DELAY, "52,000 bytes of garbage beside 98,000");
+        let all = [pointing(0, &[(3, 20_000), (4, 0)]), pointing(6, &[(1, 50_000), (2, 50_000), (4, 50_000)])].concat();
+        assert!(!delay_of(Strategy::Leveled, &all).is_zero(), "30,000 of garbage, 20,000 that may replace some");
+        let few = [pointing(0, &[(3, 34_000)]), pointing(6, &[(1, 50_000), (2, 50_000), (4, 50_000), (3, 15_000)])];
+        assert_eq!(delay_of(Strategy::Leveled, &few.concat()), Duration::ZERO, "1,000 and 34,000 beside 165,000");
+        let small = [pointing(0, &[(3, 4_000)]), pointing(6, &[(3, 46_000)])].concat();
+        assert_eq!(delay_of(Strategy::Leveled, &small), Duration::ZERO, "five memtables of 800 bytes");
+        assert_eq!(delay_of(Strategy::Tiered, &all), Duration::ZERO);
     }
 }

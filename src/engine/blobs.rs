@@ -25,13 +25,17 @@ use crate::storage::{Error, FilePool};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// When this part of a file is garbage, compaction moves the values that it meets out of it, and goes and looks for them.
-/// More would write less, and less take less space: with 40 % a value of 4 KiB that is overwritten at random costs 1.0 times
-/// its bytes and 1.7 times its space while that goes on, with 25 % 1.3 and 1.55.
+/// When this part of a file is garbage, compaction moves the values that it meets out of it, and goes and looks for them ...
 const WASTE_PERCENT: u64 = 25;
 
-/// ... and when there is nothing better to do.
+/// ... or when this part of all files is, beginning with the worst. More would write less, and less take less space.
+const TOTAL_WASTE_PERCENT: u64 = 15;
+
+/// ... and this part of a file, when there is nothing better to do.
 const IDLE_WASTE_PERCENT: u64 = 10;
+
+/// Of all values such a part moves at a time, or one file: as long as a file is not empty, its values take space twice.
+const MOVED_PART: u64 = 16;
 
 /// A blob file that tables point into.
 pub(crate) struct BlobHandle {
@@ -129,11 +133,49 @@ pub(crate) fn stats(version: &Version) -> BlobStats {
     uses(version).into_values().fold(BlobStats::default(), add)
 }
 
-/// The files with so much garbage that their values should move.
+/// Bytes of values in blob files to which the tables of a level point.
+pub(crate) fn level_bytes(version: &Version, level: usize) -> u64 {
+    version.levels[level].iter().flat_map(|table| &table.meta.blobs).map(|blob| blob.used_bytes).sum()
+}
+
+/// The files with so much garbage that their values should move: the worst, as many as go at a time.
 pub(crate) fn wasteful(version: &Version, idle: bool) -> BTreeSet<FileNumber> {
-    let percent = if idle { IDLE_WASTE_PERCENT } else { WASTE_PERCENT };
-    let is_wasteful = |blob: &BlobUse| blob.garbage() > 0 && blob.garbage() * 100 >= blob.file_bytes * percent;
-    uses(version).into_values().filter(is_wasteful).map(|blob| blob.file).collect()
+    let all = stats(version);
+    let percent = match idle {
+        true => IDLE_WASTE_PERCENT,
+        // Then one file at least has so much.
+        false if all.garbage_bytes * 100 >= all.bytes * TOTAL_WASTE_PERCENT => TOTAL_WASTE_PERCENT,
+        false => WASTE_PERCENT,
+    };
+    worst(with_garbage(version, percent), &all)
+}
+
+/// For a compaction of everything: of these files the worst, as many as go at a time.
+pub(crate) fn wasteful_of(version: &Version, files: &BTreeSet<FileNumber>) -> BTreeSet<FileNumber> {
+    let there = with_garbage(version, IDLE_WASTE_PERCENT).into_iter().filter(|blob| files.contains(&blob.file));
+    worst(there.collect(), &stats(version))
+}
+
+/// All files that a compaction of everything empties.
+pub(crate) fn all_wasteful(version: &Version) -> BTreeSet<FileNumber> {
+    with_garbage(version, IDLE_WASTE_PERCENT).into_iter().map(|blob| blob.file).collect()
+}
+
+fn with_garbage(version: &Version, percent: u64) -> Vec<BlobUse> {
+    let much = |blob: &BlobUse| blob.garbage() > 0 && blob.garbage() * 100 >= blob.file_bytes * percent;
+    uses(version).into_values().filter(much).collect()
+}
+
+fn worst(mut files: Vec<BlobUse>, all: &BlobStats) -> BTreeSet<FileNumber> {
+    let part = |blob: &BlobUse| blob.garbage() as f64 / blob.file_bytes as f64;
+    files.sort_by(|a, b| part(b).total_cmp(&part(a)));
+    let mut moved = 0;
+    let mut fits = |blob: &BlobUse| {
+        let first = moved == 0;
+        moved += blob.used_bytes;
+        first || moved <= (all.bytes - all.garbage_bytes) / MOVED_PART
+    };
+    files.into_iter().take_while(|blob| fits(blob)).map(|blob| blob.file).collect()
 }
 
 /// The files that these tables point into and no table of `version` does.

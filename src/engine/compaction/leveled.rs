@@ -13,6 +13,7 @@
 
 use super::pick::{L0_TRIGGER, LAST, View};
 use super::task::{Task, Why, bytes};
+use crate::engine::blobs::{level_bytes, stats};
 use crate::engine::options::Options;
 use crate::engine::version::{LEVELS, Version};
 
@@ -22,6 +23,9 @@ const FACTOR: u64 = 10;
 /// The base level may have up to this many times `level_bytes`; then there is another one above it. A base much smaller
 /// than what is merged into it at once would only be written through.
 const BASE_SLACK: u64 = 2;
+
+/// Level 0 may point to this part of all values in blob files, or to those of one memtable.
+const VALUES_PART: u64 = 12;
 
 /// How large the levels should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +62,12 @@ pub(crate) fn debt(version: &Version, options: &Options) -> u64 {
     (0..LAST).map(|level| version.level_bytes(level).saturating_sub(shape.limits[level])).sum()
 }
 
+/// Bytes of values in blob files that are garbage, or to which not the last level points: then that may still point to
+/// what they have replaced.
+pub(crate) fn replacing(version: &Version) -> u64 {
+    stats(version).garbage_bytes + (0..LAST).map(|level| level_bytes(version, level)).sum::<u64>()
+}
+
 /// The level that is furthest over its limit.
 pub(crate) fn pick(view: &View<'_>) -> Option<Task> {
     let View { version, options, .. } = *view;
@@ -67,8 +77,14 @@ pub(crate) fn pick(view: &View<'_>) -> Option<Task> {
         match level {
             0 => {
                 let tables = version.levels[0].len() as f64 / L0_TRIGGER as f64;
-                // What is flushed has its share of the space, too: not more than the level it goes to.
-                if version.levels[0].len() > 1 { tables.max(bytes / shape.limits[shape.base] as f64) } else { tables }
+                // What is flushed has its share of the space, too: not more than the level it goes to, and of values in
+                // blob files, where a merge costs little, not more than a part of all.
+                let room = (level_bytes(version, LAST) / VALUES_PART).max(options.memtable_bytes as u64);
+                let values = level_bytes(version, 0) as f64 / room as f64;
+                match version.levels[0].len() {
+                    0 | 1 => tables,
+                    _ => tables.max(bytes / shape.limits[shape.base] as f64).max(values),
+                }
             }
             _ if bytes == 0.0 => 0.0,
             _ if level < shape.base => 1.0 + bytes / options.level_bytes as f64,

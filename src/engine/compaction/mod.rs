@@ -31,6 +31,6 @@ mod tests;
 mod tiered;
 mod values;
 
-pub(crate) use leveled::debt;
+pub(crate) use leveled::{debt, replacing};
 pub use strategy::Strategy;
 pub(crate) use task::Why;

@@ -5,6 +5,7 @@ use tracing::info;
 use super::pick::{LAST, View, pick, pick_from};
 use super::task::{Action, Task};
 use super::{Strategy, deleted, garbage, values};
+use crate::engine::blobs::all_wasteful;
 use crate::engine::blobs::written_bytes;
 use crate::engine::shared::Shared;
 use crate::engine::stats::add;
@@ -56,8 +57,12 @@ impl Shared {
         for task in garbage::pick_all(&self.state().version, self.retention.floor_now()) {
             self.run_if_still_there(&task)?;
         }
-        for task in values::pick_all(&self.state().version) {
-            self.run_if_still_there(&task)?;
+        // What becomes garbage meanwhile is not this call's business either.
+        let files = all_wasteful(&self.state().version);
+        loop {
+            let _turn = self.compaction_turn()?;
+            let Some(task) = values::pick_of(&self.state().version, &files) else { break };
+            self.run_unless_damaged(&task)?;
         }
         // Done, but for what cannot be.
         match self.state().version.damage().next() {

@@ -6,6 +6,7 @@
 //! options  := ("leveled" | "tiered" | "fifo") name=number* ["idle"]
 //! level    := number ":" table*            // all tables from the newest to the oldest
 //! table    := first "-" last "/" size ("," name "=" number)* [",damaged"]
+//! name     := ... | "blob1" to "blob9"      // of which blob file, of 1,000 bytes, it points to how many
 //! last     := key | "<" key | "*"           // as the range of a range tombstone ends: before the key, or never
 //! ```
 //!
@@ -26,6 +27,7 @@ use crate::engine::retention::Floor;
 use crate::engine::version::{TableHandle, TableSource, Version};
 use crate::engine::{Error, Options};
 use crate::fs::SimFs;
+use crate::storage::blob::BlobUse;
 use crate::storage::golden::golden;
 use crate::storage::manifest::{Change, TableMeta, TableTimes};
 use crate::storage::names::FileNumber;
@@ -80,7 +82,8 @@ impl Case {
         let options = Options::new()
             .compaction(strategy)
             .level_bytes(numbers.get("level_bytes", 100))
-            .table_bytes(numbers.get("table_bytes", 10));
+            .table_bytes(numbers.get("table_bytes", 10))
+            .memtable_bytes(numbers.get("memtable_bytes", 100) as usize);
         let case = Case {
             version: tree(levels),
             options,
@@ -126,6 +129,9 @@ fn tree(levels: &[&str]) -> Version {
     version
 }
 
+/// The length of every blob file.
+const BLOB_BYTES: u64 = 1_000;
+
 /// Its entries have the sequence numbers from ten times its number on.
 fn table(number: u64, word: &str) -> TableMeta {
     let (range, rest) = word.split_once('/').unwrap();
@@ -148,7 +154,10 @@ fn table(number: u64, word: &str) -> TableMeta {
         times: TableTimes { written: numbers.find("written"), expiring, quartiles },
         smallest: Slice::copy_from(smallest.as_bytes()),
         range_tombstones: numbers.get("ranges", 0),
-        blobs: Vec::new(),
+        blobs: (1..=9)
+            .filter_map(|file| Some((file, numbers.find(&format!("blob{file}"))?)))
+            .map(|(file, used_bytes)| BlobUse { file: FileNumber(file), file_bytes: BLOB_BYTES, used_bytes })
+            .collect(),
         largest: match largest.strip_prefix('<') {
             Some(bound) => End::before(Some(bound.as_bytes())),
             None if largest == "*" => End::Never,
@@ -184,6 +193,9 @@ fn tell(task: Option<Task>) -> String {
     text += &levels.join(", ");
     if task.action != super::task::Action::Drop {
         write!(text, " into {}", task.target).unwrap();
+    }
+    for file in &task.moving {
+        write!(text, ", emptying blob{}", file.0).unwrap();
     }
     text + &format!(" ({})", task.why.name())
 }

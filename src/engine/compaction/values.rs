@@ -2,6 +2,9 @@
 //! new files. Each task leaves one table fewer that points into such a file, and new files have no garbage, so after
 //! finitely many tasks there is nothing to do.
 //!
+//! Only the worst files are emptied at a time. One whose values have moved in part is then worse than it was, so the tasks
+//! that follow go on with it until it is empty and goes.
+//!
 //! Tables of level 0 are left out: they are merged down soon, and then their values move.
 
 use std::collections::BTreeSet;
@@ -9,22 +12,24 @@ use std::sync::Arc;
 
 use super::pick::View;
 use super::task::{Task, Why};
-use crate::engine::blobs::wasteful;
+use crate::engine::blobs::{wasteful, wasteful_of};
 use crate::engine::version::{TableHandle, Version};
 use crate::storage::names::FileNumber;
 
 /// The table that points to most of wasteful files.
 pub(crate) fn pick(view: &View<'_>) -> Option<Task> {
-    let moving = wasteful(view.version, view.idle);
-    let most = pointing(view.version, &moving).max_by_key(|(_, table)| points(table, &moving));
-    let (level, table) = most.map(|(level, table)| (level, table.clone()))?;
-    Some(move_values(Why::Garbage, level, &table, moving))
+    move_values(view.version, Why::Garbage, wasteful(view.version, view.idle))
 }
 
-/// For a compaction of everything: all tables that point into files with some garbage.
-pub(crate) fn pick_all(version: &Version) -> Vec<Task> {
-    let moving = wasteful(version, true);
-    pointing(version, &moving).map(|(level, table)| move_values(Why::Asked, level, table, moving.clone())).collect()
+/// For a compaction of everything: the same among these files.
+pub(crate) fn pick_of(version: &Version, files: &BTreeSet<FileNumber>) -> Option<Task> {
+    move_values(version, Why::Asked, wasteful_of(version, files))
+}
+
+fn move_values(version: &Version, why: Why, moving: BTreeSet<FileNumber>) -> Option<Task> {
+    let (level, table) = pointing(version, &moving).max_by_key(|(_, table)| points(table, &moving))?;
+    let task = Task::merge(why, vec![(level, vec![table.clone()])], level);
+    Some(Task { moving, ..task })
 }
 
 fn pointing<'a>(
@@ -38,8 +43,4 @@ fn pointing<'a>(
 /// Bytes of these files that the table points to.
 fn points(table: &TableHandle, files: &BTreeSet<FileNumber>) -> u64 {
     table.meta.blobs.iter().filter(|blob| files.contains(&blob.file)).map(|blob| blob.used_bytes).sum()
-}
-
-fn move_values(why: Why, level: usize, table: &Arc<TableHandle>, moving: BTreeSet<FileNumber>) -> Task {
-    Task { moving, ..Task::merge(why, vec![(level, vec![table.clone()])], level) }
 }
