@@ -10,13 +10,13 @@ mod held;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use chronos::codec::Rng;
-use chronos::engine::{Clock, Found};
+use chronos::engine::{Clock, Durability, Entry, Found};
 use chronos::fs::SimFs;
 use chronos::fs::sim::CrashPolicy;
-use chronos::{Db, Error, Options};
+use chronos::{Db, Error, Options, WriteBatch};
 use common::tiny_options;
 use held::{Call, HeldDisk};
 
@@ -63,7 +63,7 @@ fn an_update_sees_what_was_written_while_it_read() {
     let read = disk.hold(Call::Read, 0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let add = |found: &[Option<Found>], batch: &mut chronos::WriteBatch| {
+            let add = |found: &[Option<Found>], batch: &mut WriteBatch| {
                 batch.put(b"total", (number(&found[0]) + 1).to_string().as_bytes());
             };
             db.update(&[b"total"], add).unwrap();
@@ -96,7 +96,7 @@ fn compare_and_set_sets_once_of_all_who_try_and_takes_what_has_expired_for_absen
     assert!(db.compare_and_set(b"leader", Some(&leader), None).unwrap());
     assert_eq!(db.get(b"leader").unwrap(), None);
 
-    let mut lease = chronos::WriteBatch::new();
+    let mut lease = WriteBatch::new();
     lease.put_expiring(b"lease", b"node-1", 2_000);
     db.write(&lease).unwrap();
     assert!(!db.compare_and_set(b"lease", None, Some(b"node-2")).unwrap());
@@ -181,4 +181,58 @@ fn a_range_walked_from_both_ends_gives_every_entry_once() {
             );
         }
     }
+}
+
+/// A million keys on a real disk, and two threads that overwrite, delete and add some of them, so that memtables are flushed
+/// and tables merged all the while.
+#[test]
+fn a_range_over_a_million_keys_shows_exactly_its_snapshot_while_others_write() {
+    const KEYS: u64 = 1_000_000;
+    const BATCH: u64 = 1_000;
+    let home = tempfile::tempdir().unwrap();
+    let options = Options::new().durability(Durability::Os).memory(16 << 20);
+    let db = options.open(home.path()).unwrap();
+    for first in (0..KEYS).step_by(BATCH as usize) {
+        let mut batch = WriteBatch::new();
+        (first..first + BATCH).for_each(|key| batch.put(&key.to_be_bytes(), &(!key).to_be_bytes()));
+        db.write(&batch).unwrap();
+    }
+    let stop = AtomicBool::new(false);
+    let (snapshot, before) = (db.snapshot(), db.stats());
+    std::thread::scope(|scope| {
+        for seed in 0..2 {
+            let (db, stop) = (&db, &stop);
+            scope.spawn(move || {
+                let mut rng = Rng::new(seed);
+                while !stop.load(Ordering::Relaxed) {
+                    let mut batch = WriteBatch::new();
+                    for _ in 0..100 {
+                        let key = rng.below(KEYS).to_be_bytes();
+                        match rng.below(3) {
+                            0 => batch.delete(&key),
+                            1 => batch.put(&key, b"new"),
+                            _ => batch.put(&[&key[..], b"more"].concat(), b"new"),
+                        }
+                    }
+                    db.write(&batch).unwrap();
+                }
+            });
+        }
+        let exact = |key: u64, entry: Option<Result<Entry, Error>>| {
+            let entry = entry.unwrap_or_else(|| panic!("{key} is missing")).unwrap();
+            assert_eq!((&*entry.key, &*entry.value), (&key.to_be_bytes()[..], &(!key).to_be_bytes()[..]));
+        };
+        // As often as it takes for tables to have been merged below the ranges.
+        let mut rounds = 0;
+        while rounds == 0 || db.stats().compaction_written_bytes == before.compaction_written_bytes {
+            let (mut forward, mut backward) = (snapshot.range::<&[u8]>(..), snapshot.range::<&[u8]>(..).reversed());
+            for key in 0..KEYS {
+                exact(key, forward.next());
+                exact(KEYS - 1 - key, backward.next());
+            }
+            assert!(forward.next().is_none() && backward.next().is_none(), "nothing that came later");
+            rounds += 1;
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
 }
