@@ -323,7 +323,7 @@ fn what_is_too_long_is_refused_and_changes_nothing() {
     let too_long = vec![b'k'; longest.len() + 1];
     assert_eq!(client.call(&[b"SET", &longest, b"v", b"PX", b"5"]), Reply::OK);
     assert_eq!(
-        client.call(&[b"SETRANGE", &longest, b"536870911", b"x"]),
+        client.call(&[b"SETRANGE", &longest, b"536870911", b"xy"]),
         Reply::Error(refusal::Refusal::STRING_TOO_LONG.0)
     );
     for request in [&[&b"GET"[..], &too_long][..], &[b"SET", &too_long, b"v"], &[b"MSET", b"a", b"1", &too_long, b"v"]]

@@ -63,5 +63,5 @@ pub(crate) use transact::{Outcome, Read};
 /// Keys are 1 byte to 64 KiB: they are kept in indexes, and a longer one is a value in the wrong place.
 pub const MAX_KEY_BYTES: usize = 64 << 10;
 
-/// Values are at most 512 MiB, as with Redis.
-pub const MAX_VALUE_BYTES: usize = 512 << 20;
+/// Values are at most 512 MiB, as with Redis, and a little that whoever uses the engine may put beside them, such as a type.
+pub const MAX_VALUE_BYTES: usize = (512 << 20) + 64;

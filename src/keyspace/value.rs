@@ -14,8 +14,9 @@ use crate::engine::{Found, MAX_VALUE_BYTES};
 
 const STRING: u8 = 0x00;
 
-/// The type byte takes one of the engine's.
-pub(crate) const MAX_STRING_BYTES: usize = MAX_VALUE_BYTES - 1;
+/// As with Redis. The engine has room for the type byte beside it.
+pub(crate) const MAX_STRING_BYTES: usize = 512 << 20;
+const _: () = assert!(MAX_STRING_BYTES < MAX_VALUE_BYTES);
 
 /// A buffer that has grown beyond this is given back after use: one large value must not keep its memory for as long
 /// as the connection lives.
