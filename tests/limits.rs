@@ -6,6 +6,7 @@ mod common;
 
 use std::sync::Arc;
 
+use chronos::engine::Durability;
 use chronos::fs::sim::{CallKind, CrashPolicy, Errno, Fault, Times};
 use chronos::fs::{Fs, SimFs};
 use chronos::{Db, Error, Options, SeqNo, WriteBatch};
@@ -113,6 +114,23 @@ fn a_closed_database_leaves_the_directory_alone() {
     assert!(since.is_empty(), "{since:?}");
     assert!(opened > calls);
     assert_eq!(contents(&another).unwrap(), before);
+}
+
+/// What could not be written is lost when a database is closed without a sync before each reply: whoever closes it hears
+/// of that, also who comes late, and nothing is tried again.
+#[test]
+fn a_close_that_fails_is_told_to_everybody_who_closes() {
+    let disk = SimFs::new();
+    let db = Options::new().stepped().durability(Durability::Os).open_on(Arc::new(disk.clone())).unwrap();
+    db.put(b"a", b"1").unwrap();
+    disk.fail(Fault { times: Times::Forever, ..Fault::new(CallKind::Write, 0, Errno::NOSPC) });
+    let told = db.close().unwrap_err();
+    assert!(matches!(&told, Error::Io { source, .. } if source.raw_os_error() == Some(28)), "{told:?}");
+    disk.heal();
+    let calls = disk.calls();
+    assert_eq!(format!("{:?}", db.clone().close().unwrap_err()), format!("{told:?}"));
+    drop(db);
+    assert_eq!(disk.calls(), calls);
 }
 
 #[test]
