@@ -106,5 +106,5 @@ fn scenario(rng: &mut Rng) {
 
 #[test]
 fn what_is_acknowledged_is_durable_and_what_is_refused_never_was() {
-    explore("what_is_acknowledged_is_durable_and_what_is_refused_never_was", 20, scenario);
+    explore("what_is_acknowledged_is_durable_and_what_is_refused_never_was", 16, scenario);
 }

@@ -15,7 +15,7 @@ use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 use crate::common::number_from_env;
 
 /// Schedules of all scenarios together in the test command.
-const SCHEDULES: u64 = 10_000;
+const SCHEDULES: u64 = 12_500;
 
 /// A schedule of more steps does not end by itself: the longest here have some ten thousand.
 const MOST_STEPS: usize = 400_000;

@@ -98,5 +98,5 @@ fn scenario(rng: &mut Rng) {
 
 #[test]
 fn a_snapshot_shows_its_position_or_says_that_it_has_expired() {
-    explore("a_snapshot_shows_its_position_or_says_that_it_has_expired", 15, scenario);
+    explore("a_snapshot_shows_its_position_or_says_that_it_has_expired", 12, scenario);
 }
