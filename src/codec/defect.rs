@@ -92,6 +92,10 @@ defects! {
     ExpiredUncovers,
     /// what a snapshot still shows is dropped
     SnapshotForgotten,
+    /// a snapshot's position is read before the list of snapshots is locked
+    SnapshotPositionEarly,
+    /// a snapshot that is too old is marked after the floor has passed it
+    ReleaseMarkedLate,
     /// a flush leaves out range tombstones
     RangesNotFlushed,
     /// a table is cut at its last key although a range tombstone begins there
@@ -122,10 +126,14 @@ defects! {
     ExpiryLate,
     /// replies do not wait for what they tell of
     ReplyNotHeldBack,
+    /// what a reply tells of is not looked up once more before it goes
+    ReplyNotLookedUpAgain,
     /// history has a group a millisecond late
     HistoryLate,
     /// a table that a checkpoint has to copy is not synced
     CheckpointNotSynced,
+    /// closing does not wait for a compaction that a caller runs
+    CompactionOutlivesClose,
 }
 
 /// Whether the engine is to make this mistake.

@@ -20,6 +20,12 @@ const UPDATES: &str = "embed::an_update_sees_what_was_written_while_it_read";
 const REPAIR: &str = "repair::every_byte_flipped_costs_no_more_than_its_block_or_record";
 const QUARANTINE: &str = "quarantine::other_keys_serve_and_compaction_goes_round_it";
 const LINEARIZABILITY: &str = "linearizability::every_history_has_an_explanation";
+const TAKEN: &str = "schedules::snapshots::a_snapshot_that_is_taken_while_its_key_is_overwritten_shows_its_position";
+const RELEASED: &str =
+    "schedules::snapshots::a_snapshot_that_is_released_while_it_is_read_shows_its_position_or_nothing";
+const REPLIES: &str = "schedules::replies::replies_come_once_in_order_and_true";
+const COMPACTING: &str =
+    "schedules::closing::who_compacts_while_another_closes_is_at_an_end_when_the_directory_is_free";
 
 /// Each defect, and tests that must fail of it: every one of them.
 pub const CAUGHT_BY: &[(&str, &[&str])] = &[
@@ -60,6 +66,8 @@ pub const CAUGHT_BY: &[(&str, &[&str])] = &[
     ("TombstoneDroppedEarly", &[MODEL]),
     ("ExpiredUncovers", &[MODEL]),
     ("SnapshotForgotten", &[MODEL, HISTORY]),
+    ("SnapshotPositionEarly", &[TAKEN]),
+    ("ReleaseMarkedLate", &[RELEASED]),
     ("RangesNotFlushed", &[MODEL]),
     ("RangeCutAtLastKey", &[MODEL]),
     ("OverlapMissed", &[MODEL]),
@@ -75,6 +83,8 @@ pub const CAUGHT_BY: &[(&str, &[&str])] = &[
     ("FirstKeyNotSearched", &[MODEL]),
     ("ExpiryLate", &[HISTORY]),
     ("ReplyNotHeldBack", &[LINEARIZABILITY]),
+    ("ReplyNotLookedUpAgain", &[REPLIES]),
     ("HistoryLate", &[HISTORY]),
     ("CheckpointNotSynced", &[CHECKPOINT]),
+    ("CompactionOutlivesClose", &[COMPACTING]),
 ];

@@ -3,7 +3,7 @@
 
 use chronos::cache_schedules;
 
-use crate::explore::explore;
+use super::explore::explore;
 
 #[test]
 fn what_is_cached_is_what_was_read_and_never_too_much() {

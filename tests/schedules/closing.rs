@@ -10,9 +10,9 @@ use chronos::{Db, Error};
 use parking_lot::Mutex;
 use shuttle::thread::{JoinHandle, yield_now};
 
-use crate::common::{Model, contents};
-use crate::explore::{explore, time_passes};
-use crate::{open, options, spawn, value};
+use super::common::{Model, contents};
+use super::explore::{explore, time_passes};
+use super::{open, options, spawn, value};
 
 /// Writes a thread does at most, should closing take its time.
 const MOST_WRITES: u64 = 6;

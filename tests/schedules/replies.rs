@@ -8,8 +8,8 @@ use chronos::fs::SimFs;
 use chronos::fs::sim::{CallKind, Errno, Fault};
 use chronos::server::schedules;
 
-use crate::explore::{explore, time_passes};
-use crate::{open, options};
+use super::explore::{explore, time_passes};
+use super::{open, options};
 
 /// A database of which the log may fail once.
 fn with_db(rng: &mut Rng, scenario: fn(&Db, &mut Rng)) {

@@ -9,9 +9,9 @@ use chronos::engine::{Durability, Snapshot};
 use chronos::fs::{Fs, SimFs};
 use chronos::{Db, Error};
 
-use crate::common::{Model, contents};
-use crate::explore::explore;
-use crate::{number, open, options, spawn, value};
+use super::common::{Model, contents};
+use super::explore::explore;
+use super::{number, open, options, spawn, value};
 
 fn everything(snapshot: &Snapshot) -> Result<Model, Error> {
     snapshot.range::<&[u8]>(..).map(|entry| entry.map(|entry| (entry.key.to_vec(), entry.value.to_vec()))).collect()
