@@ -58,6 +58,8 @@ defects! {
     ShortSegmentAccepted,
     /// that positions are missing between two groups is not noticed
     MissingPositionsAccepted,
+    /// that the log ends before what it says was durable is not noticed
+    LostEndAccepted,
     /// a segment in use of which the manifest has lost the edit is not noticed
     UnlistedSegmentAccepted,
     /// a start gives out numbers that files have had

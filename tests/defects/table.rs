@@ -11,6 +11,7 @@ const MODEL: &str = "model::random_operations_give_what_the_model_gives";
 const FLIPS: &str = "damage::every_byte_flipped";
 const CUTS: &str = "damage::every_file_cut_to_every_length";
 const RESTARTED: &str = "damage::every_byte_of_the_log_flipped_and_every_length_after_a_restart";
+const TOLD: &str = "damage::every_record_of_the_log_telling_of_a_later_position";
 const ASTRAY: &str = "damage::every_block_in_the_place_of_another";
 const OLDER: &str = "damage::every_older_copy_in_the_place_of_a_file";
 const HISTORY: &str = "history::every_time_within_the_window_shows_what_was_there";
@@ -49,6 +50,7 @@ pub const CAUGHT_BY: &[(&str, &[&str])] = &[
     ("HoleAccepted", &[FLIPS]),
     ("ShortSegmentAccepted", &[RESTARTED]),
     ("MissingPositionsAccepted", &[OLDER]),
+    ("LostEndAccepted", &[TOLD]),
     ("UnlistedSegmentAccepted", &[CUTS]),
     ("FileNumberReused", &[CRASH]),
     ("LeftoversDeletedEarly", &[CRASH, FULL_DISK]),
