@@ -64,6 +64,8 @@ defects! {
     UnlistedSegmentAccepted,
     /// a start gives out numbers that files have had
     FileNumberReused,
+    /// the numbers of files that a failed edit would have added are given out again
+    FailedNumberReused,
     /// a start deletes what the old manifest names before the new one is in force
     LeftoversDeletedEarly,
     /// where a full disk takes no new manifest, the old one is not synced

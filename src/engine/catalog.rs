@@ -196,6 +196,11 @@ impl Catalog {
             if seeded(Defect::DoubtfulDeletedEarly) {
                 doubtful.drain(..).for_each(|file| delete(&*self.fs, file));
             }
+            if seeded(Defect::FailedNumberReused)
+                && let Some(first) = doubtful.iter().filter_map(|file| file.number()).min()
+            {
+                self.next_file.store(first.0, Ordering::Relaxed);
+            }
             inner.doubtful.extend(doubtful);
             return Err(error);
         }

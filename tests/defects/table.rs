@@ -53,6 +53,7 @@ pub const CAUGHT_BY: &[(&str, &[&str])] = &[
     ("LostEndAccepted", &[TOLD]),
     ("UnlistedSegmentAccepted", &[CUTS]),
     ("FileNumberReused", &[CRASH]),
+    ("FailedNumberReused", &[FAULTS]),
     ("LeftoversDeletedEarly", &[CRASH, FULL_DISK]),
     ("OldManifestNotSynced", &[FULL_DISK]),
     ("EditNotSynced", &[CRASH]),
