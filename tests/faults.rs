@@ -51,6 +51,23 @@ fn random_fault(rng: &mut Rng) -> Fault {
     }
 }
 
+/// Changes of one batch. Often several of them are of one key, so that what failed has to be taken back from under each other.
+fn changes(rng: &mut Rng) -> Vec<Change> {
+    let mut batch = random_batch(rng, KEYS);
+    if rng.chance(1, 3) {
+        let key = format!("key{:04}", rng.below(KEYS)).into_bytes();
+        for n in 0..2 + rng.below(3) {
+            let change = match rng.below(4) {
+                0 => Change::Delete(key.clone()),
+                _ => Change::Put(key.clone(), format!("{n} of several").into_bytes()),
+            };
+            let at = rng.below(batch.len() as u64 + 1) as usize;
+            batch.insert(at, change);
+        }
+    }
+    batch
+}
+
 /// A batch that was sent, and which calls to the disk were made until it was answered.
 struct Sent {
     batch: Vec<Change>,
@@ -102,7 +119,7 @@ fn run(seed: u64) {
         if number == heal_at {
             disk.heal();
         }
-        let batch = random_batch(&mut rng, KEYS);
+        let batch = changes(&mut rng);
         let before = disk.calls();
         let result = db.write(&encode(&batch));
         let acknowledged = result.is_ok();
