@@ -116,6 +116,31 @@ fn a_closed_database_leaves_the_directory_alone() {
     assert_eq!(contents(&another).unwrap(), before);
 }
 
+/// Another may have the directory by then, and in it a file of that name: a backup that was put in its place.
+#[test]
+fn what_is_still_read_when_a_database_is_closed_is_left_to_the_next_start() {
+    let disk = SimFs::new();
+    let options = Options::new().stepped().memtable_bytes(5_000).table_bytes(2_000);
+    let db = options.clone().open_on(Arc::new(disk.clone())).unwrap();
+    let fill = |byte: u8| (0..40u64).for_each(|n| _ = db.put(&n.to_be_bytes(), &[byte; 60]).unwrap());
+    fill(1);
+    db.flush().unwrap();
+    let snapshot = db.snapshot();
+    let mut half = snapshot.range::<&[u8]>(..);
+    let first = half.next().unwrap().unwrap();
+    drop(snapshot);
+    fill(2);
+    db.compact().unwrap();
+    db.close().unwrap();
+    let (calls, tables) = (disk.calls(), files(&disk, ".sst"));
+    assert_eq!(half.next().unwrap().unwrap().value, first.value, "reads go on");
+    drop((half, db));
+    assert_eq!(disk.calls(), calls, "{:?}", (calls..disk.calls()).map(|n| disk.call(n)).collect::<Vec<_>>());
+    let db = options.open_on(Arc::new(disk.clone())).unwrap();
+    assert!(db.get(&[0; 8]).unwrap().is_some_and(|value| *value == [2; 60]));
+    assert!(files(&disk, ".sst") < tables, "{disk:?}");
+}
+
 /// What could not be written is lost when a database is closed without a sync before each reply: whoever closes it hears
 /// of that, also who comes late, and nothing is tried again.
 #[test]

@@ -138,6 +138,8 @@ defects! {
     CheckpointNotSynced,
     /// closing does not wait for a compaction that a caller runs
     CompactionOutlivesClose,
+    /// a file that was still read when the database was closed is deleted afterwards
+    DeletedAfterClose,
 }
 
 /// Whether the engine is to make this mistake.

@@ -230,6 +230,7 @@ impl Catalog {
     /// Nothing is changed any more: the directory may soon be another's.
     pub(crate) fn close(&self) {
         self.inner.lock().closed = true;
+        self.source.deleter.close();
     }
 
     /// A new segment: durable, and listed in the manifest.
