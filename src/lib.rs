@@ -54,3 +54,5 @@ mod sync;
 
 pub use codec::Slice;
 pub use engine::{Db, Error, Options, SeqNo, WriteBatch};
+#[cfg(feature = "schedules")]
+pub use storage::cache_schedules;

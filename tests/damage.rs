@@ -158,6 +158,51 @@ fn every_two_files_swapped() {
     }
 }
 
+/// A log that says of itself that more was durable than it has lacks its end, whatever the reason. No record that this
+/// engine writes says so, since each tells only of what lies before it: so its checksum is made right here.
+#[test]
+fn every_record_of_the_log_telling_of_a_later_position() {
+    let story = story(true);
+    let mut refused = 0;
+    // The last one is a marker: its own position is the one behind all that there is.
+    let (name, at) = records(&story).pop().unwrap();
+    let last = u64::from_le_bytes(story.files[&name][at + FIRST..][..8].try_into().unwrap()) - 1;
+    for (name, at) in records(&story) {
+        for (watermark, opens) in [(last, true), (last + 1, false), (last + 1_000, false)] {
+            let files = story.with(&name, |bytes| {
+                bytes[at + WATERMARK..][..8].copy_from_slice(&watermark.to_le_bytes());
+                let crc = crc32fast::hash(&bytes[at + 4..][..record_len(bytes, at) - 4]);
+                bytes[at..][..4].copy_from_slice(&crc.to_le_bytes());
+            });
+            let what = format!("{name}: the record at {at} says that {watermark} of {last} is durable");
+            assert_eq!(story.check(&what, &files, &name, false), opens, "{what}");
+            refused += u64::from(!opens);
+        }
+    }
+    assert!(refused > 20, "{refused}");
+}
+
+/// Where a record of the log has its own position, and the newest that was durable: behind checksum, length, kind and salt.
+const FIRST: usize = 4 + 4 + 1 + 8;
+const WATERMARK: usize = FIRST + 8;
+
+fn record_len(bytes: &[u8], at: usize) -> usize {
+    FIRST + u32::from_le_bytes(bytes[at + 4..][..4].try_into().unwrap()) as usize
+}
+
+/// The records of all segments: file and offset, in order.
+fn records(story: &Story) -> Vec<(String, usize)> {
+    let mut records = Vec::new();
+    for (name, bytes) in story.files.iter().filter(|(name, _)| name.ends_with(".wal")) {
+        let mut at = 32;
+        while bytes.get(at..at + WATERMARK + 8).is_some_and(|record| record.iter().any(|&byte| byte != 0)) {
+            records.push((name.clone(), at));
+            at += record_len(bytes, at);
+        }
+    }
+    records
+}
+
 /// The last segment in use is left out: that a file is as it was a moment ago nobody can see in it.
 #[test]
 fn every_older_copy_in_the_place_of_a_file() {

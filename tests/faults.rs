@@ -8,6 +8,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use chronos::Db;
 use chronos::codec::Rng;
 use chronos::fs::SimFs;
 use chronos::fs::sim::{CallKind, CrashPolicy, Effect, Errno, Fault, Times};
-use common::{Model, apply, contents, encode, number_from_env, random_batch, tiny_options};
+use common::{Change, Model, apply, contents, encode, number_from_env, random_batch, tiny_options};
 
 /// Runs done by the test command.
 const RUNS: u64 = 10_000;
@@ -50,9 +51,26 @@ fn random_fault(rng: &mut Rng) -> Fault {
     }
 }
 
+/// Changes of one batch. Often several of them are of one key, so that what failed has to be taken back from under each other.
+fn changes(rng: &mut Rng) -> Vec<Change> {
+    let mut batch = random_batch(rng, KEYS);
+    if rng.chance(1, 3) {
+        let key = format!("key{:04}", rng.below(KEYS)).into_bytes();
+        for n in 0..2 + rng.below(3) {
+            let change = match rng.below(4) {
+                0 => Change::Delete(key.clone()),
+                _ => Change::Put(key.clone(), format!("{n} of several").into_bytes()),
+            };
+            let at = rng.below(batch.len() as u64 + 1) as usize;
+            batch.insert(at, change);
+        }
+    }
+    batch
+}
+
 /// A batch that was sent, and which calls to the disk were made until it was answered.
 struct Sent {
-    batch: Vec<common::Change>,
+    batch: Vec<Change>,
     calls: Range<usize>,
     acknowledged: bool,
 }
@@ -93,7 +111,7 @@ fn run(seed: u64) {
 
     let mut model = Model::new();
     // Refused since writes last worked: a crash before the log is closed behind them may bring them back.
-    let mut in_doubt: Vec<Vec<common::Change>> = Vec::new();
+    let mut in_doubt: Vec<Vec<Change>> = Vec::new();
     let mut healed_refusals = 0;
     let mut sent: Vec<Sent> = Vec::new();
     let opened = disk.calls();
@@ -101,7 +119,7 @@ fn run(seed: u64) {
         if number == heal_at {
             disk.heal();
         }
-        let batch = random_batch(&mut rng, KEYS);
+        let batch = changes(&mut rng);
         let before = disk.calls();
         let result = db.write(&encode(&batch));
         let acknowledged = result.is_ok();
@@ -140,11 +158,21 @@ fn run(seed: u64) {
     in_doubt.iter().take(1).for_each(|batch| apply(&mut with_doubt, batch));
     assert!(found == model || found == with_doubt, "after a power cut: {found:?}\nmodel {model:?}");
 
-    db.write(&encode(&[common::Change::Put(b"key0000".to_vec(), b"last".to_vec())])).unwrap();
+    db.write(&encode(&[Change::Put(b"key0000".to_vec(), b"last".to_vec())])).unwrap();
     model.insert(b"key0000".to_vec(), b"last".to_vec());
     db.close().unwrap();
     drop(db);
     assert_eq!(contents(&open(&disk).unwrap()).unwrap(), model, "after a clean restart");
+    check_file_numbers(&disk);
+}
+
+/// That no two files have had the same number: what a failed edit has named may still come back.
+fn check_file_numbers(disk: &SimFs) {
+    let mut numbers = BTreeSet::new();
+    for name in (0..disk.calls()).filter_map(|call| disk.call(call)?.strip_prefix("create ").map(str::to_owned)) {
+        let number = name.split('.').next().and_then(|number| number.parse::<u64>().ok());
+        assert!(number.is_none_or(|number| numbers.insert(number)), "the number of {name} was given out before");
+    }
 }
 
 #[test]

@@ -69,11 +69,11 @@ const KINDS: [&str; 4] = ["wal", "manifest", "sst", "blob"];
 const NUMBERS: u64 = 300;
 
 /// The server on `dir` under strace, which does `what` (see `--inject` in its manual) to calls that concern the directory
-/// or files in it of these kinds, and writes down where it did.
-fn traced(dir: &Path, kinds: &[&str], calls: &str, what: &str, when: &str) -> Command {
+/// or files in it of these kinds or names, and writes down where it did.
+fn traced(dir: &Path, files: &[&str], kinds: &[&str], calls: &str, what: &str, when: &str) -> Command {
     let mut arguments = vec![format!("--trace={calls}"), format!("--inject={calls}:{what}:when={when}")];
     let names = kinds.iter().flat_map(|kind| (0..NUMBERS).map(move |number| format!("/{number:06}.{kind}")));
-    for name in ["", "/CURRENT", "/CURRENT.tmp", "/LOCK"].map(str::to_owned).into_iter().chain(names) {
+    for name in files.iter().map(|name| (*name).to_owned()).chain(names) {
         arguments.push(format!("--trace-path={}{name}", dir.display()));
     }
     strace(dir, &arguments)
@@ -152,7 +152,8 @@ fn inject(seed: u64, totals: &mut Totals) {
     let when = if for_ever { format!("{nth}+") } else { nth.to_string() };
     let kinds = if rng.chance(1, 2) { &KINDS[..] } else { std::slice::from_ref(rng.pick(&KINDS)) };
     let what = format!("{} {error} from {when} of {kinds:?}", call.name);
-    let command = traced(&dir, kinds, call.name, &format!("error={error}"), &when);
+    let command =
+        traced(&dir, &["", "/CURRENT", "/CURRENT.tmp", "/LOCK"], kinds, call.name, &format!("error={error}"), &when);
     match Server::try_run(command) {
         Ok(server) => {
             if call.reads == Reads::GoOn {
@@ -272,44 +273,113 @@ fn short_writes_refuse_what_they_cut_and_writes_resume() {
     kill(server);
 }
 
+/// What there is to do while a write is to go wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Load {
+    /// What the database finds to do by itself.
+    None,
+    /// Clients that keep journals.
+    Journals,
+    /// A client that has everything compacted, and does that itself.
+    Compact,
+    /// A client that does not care what is lost: without a sync before each reply, the log's thread alone writes the log.
+    Unsynced,
+}
+
+/// For this many somebody has written more than a few groups.
+const MOST_PROBES: usize = 10_000;
+
+/// A panic: in which thread (how its name begins); the n-th write of a thread to files of a kind, which brings it about; and
+/// how many tables there are that nobody has merged.
+const PANICS: [(&[&str], &str, u64, Load, usize); 10] = [
+    (&["main"], "manifest", 1, Load::None, 0),
+    (&["main"], "wal", 2, Load::None, 0),
+    // The first segment takes five writes, the others seventeen: header and zeros.
+    (&["chronos-segments"], "wal", 10, Load::None, 0),
+    // Whoever comes first writes for all.
+    (&["client", "chronos-log"], "wal", 40, Load::Journals, 0),
+    (&["chronos-log"], "wal", 3, Load::Unsynced, 0),
+    (&["chronos-flush"], "sst", 1, Load::Journals, 0),
+    (&["chronos-flush"], "blob", 1, Load::Journals, 0),
+    (&["chronos-flush"], "blob", 3, Load::Journals, 0),
+    (&["chronos-compact"], "sst", 1, Load::None, DUE),
+    (&["client"], "sst", 1, Load::Compact, DUE - 1),
+];
+
+/// A compaction is due.
+const DUE: usize = 4;
+
+/// Lives that leave a table each, which none of them merges.
+fn leave_tables(dir: &Path, journals: &mut [Journal], tables: usize) {
+    for _ in 0..tables {
+        let server = Server::start(dir, &[FLAGS, &["--compaction", "fifo", "--fifo-max-size", "1GiB"]].concat());
+        work(&server.addr, journals, Reads::GoOn, |tally| tally.wait_for_more(20));
+        server.signal(Signal::TERM);
+        server.wait_in_peace();
+    }
+}
+
 /// A kernel that says it has written more than it was given breaks what the program takes for granted. That is how a
 /// panic is brought about in a server that has no bug to offer: in the thread that opens the database, in a client's, and
-/// in those that work in the background.
+/// in each of those that write in the background.
 #[test]
 fn a_panic_in_any_thread_ends_the_server_with_a_clear_message_and_loses_nothing() {
     if !can_inject() {
         return;
     }
-    let mut panicked = std::collections::BTreeSet::new();
-    for (kind, nth) in [("manifest", 1), ("wal", 2), ("wal", 5), ("wal", 40), ("sst", 1), ("blob", 1), ("blob", 3)] {
+    for (threads, kind, nth, load, tables) in PANICS {
         let place = tempfile::tempdir().unwrap();
         let dir = place.path().canonicalize().unwrap().join("data");
         let mut journals = Journal::of_clients(CLIENTS, nth);
-        let server = Server::start(&dir, FLAGS);
-        work(&server.addr, &mut journals, Reads::GoOn, |tally| tally.wait_for_more(LIFE));
-        kill(server);
-        let command = traced(&dir, &[kind], "pwrite64", "retval=100000000", &nth.to_string());
+        leave_tables(&dir, &mut journals, tables);
+        if tables == 0 {
+            let server = Server::start(&dir, FLAGS);
+            work(&server.addr, &mut journals, Reads::GoOn, |tally| tally.wait_for_more(LIFE));
+            kill(server);
+        }
+        let mut command = traced(&dir, &[], &[kind], "pwrite64", "retval=100000000", &nth.to_string());
+        if load == Load::Unsynced {
+            command.args(["--durability", "1s"]);
+        }
         let (status, log) = match Server::try_run(command) {
             Err(ended) => ended,
             Ok(server) => {
-                // They go when the server does.
-                work(&server.addr, &mut journals, Reads::MayFail, |tally| {
-                    assert!(tally.wait(wire::PATIENCE, |counts| counts.gone == CLIENTS), "it lives on");
-                });
+                match load {
+                    Load::None => ask_until_gone(&server.addr, "PING", 0),
+                    // They go when the server does.
+                    Load::Journals => work(&server.addr, &mut journals, Reads::MayFail, |tally| {
+                        assert!(tally.wait(wire::PATIENCE, |counts| counts.gone == CLIENTS), "it lives on");
+                    }),
+                    Load::Compact => ask_until_gone(&server.addr, "COMPACT", 1),
+                    Load::Unsynced => ask_until_gone(&server.addr, "SET probe here", MOST_PROBES),
+                }
                 server.wait_after_panic()
             }
         };
-        assert_eq!(status.code(), Some(101), "{kind} {nth}: {log}");
-        let line = log.lines().find(|line| line.contains("internal error")).unwrap_or_else(|| panic!("{log}"));
+        let what = format!("write {nth} to a {kind}, {load:?}");
+        assert_eq!(status.code(), Some(101), "{what}: {log}");
+        let line = log.lines().find(|line| line.contains("internal error")).unwrap_or_else(|| panic!("{what}: {log}"));
         let (_, thread) = line.split_once("chronos-server: internal error in thread ").unwrap();
-        let (thread, what) = thread.split_once(": panicked at ").unwrap_or_else(|| panic!("{line}"));
-        println!("{kind} {nth}: {thread}: {what}");
-        panicked.insert(thread.split('-').next().unwrap().to_owned());
+        println!("{what}: {thread}");
+        assert!(threads.iter().any(|name| thread.starts_with(name)), "{what} is to be of {threads:?}: {line}");
+        assert!(thread.contains(": panicked at "), "{what}: {line}");
         let server = Server::start(&dir, FLAGS);
         audit(&server.addr, &mut journals, Refused::MayReturn);
         kill(server);
     }
-    assert!(panicked.len() > 1, "only in {panicked:?}");
+}
+
+/// Asks up to so many times, and waits until nobody answers any more.
+fn ask_until_gone(addr: &str, what: &str, times: usize) {
+    let Ok(mut client) = Connection::open(addr, Dialect::Resp) else { return };
+    let mut request = Vec::new();
+    encode(&words(what), Dialect::Resp, &mut Rng::new(0), &mut request);
+    for _ in 0..times {
+        if client.send(&request).is_err() || client.receive().is_none() {
+            return;
+        }
+    }
+    assert!(client.receive().is_none(), "nothing was asked");
 }
 
 /// One of three attempts to accept a client fails. Whoever comes is served, sent away with a reason, or finds the connection

@@ -6,6 +6,7 @@ mod common;
 
 use std::sync::Arc;
 
+use chronos::engine::Durability;
 use chronos::fs::sim::{CallKind, CrashPolicy, Errno, Fault, Times};
 use chronos::fs::{Fs, SimFs};
 use chronos::{Db, Error, Options, SeqNo, WriteBatch};
@@ -113,6 +114,48 @@ fn a_closed_database_leaves_the_directory_alone() {
     assert!(since.is_empty(), "{since:?}");
     assert!(opened > calls);
     assert_eq!(contents(&another).unwrap(), before);
+}
+
+/// Another may have the directory by then, and in it a file of that name: a backup that was put in its place.
+#[test]
+fn what_is_still_read_when_a_database_is_closed_is_left_to_the_next_start() {
+    let disk = SimFs::new();
+    let options = Options::new().stepped().memtable_bytes(5_000).table_bytes(2_000);
+    let db = options.clone().open_on(Arc::new(disk.clone())).unwrap();
+    let fill = |byte: u8| (0..40u64).for_each(|n| _ = db.put(&n.to_be_bytes(), &[byte; 60]).unwrap());
+    fill(1);
+    db.flush().unwrap();
+    let snapshot = db.snapshot();
+    let mut half = snapshot.range::<&[u8]>(..);
+    let first = half.next().unwrap().unwrap();
+    drop(snapshot);
+    fill(2);
+    db.compact().unwrap();
+    db.close().unwrap();
+    let (calls, tables) = (disk.calls(), files(&disk, ".sst"));
+    assert_eq!(half.next().unwrap().unwrap().value, first.value, "reads go on");
+    drop((half, db));
+    assert_eq!(disk.calls(), calls, "{:?}", (calls..disk.calls()).map(|n| disk.call(n)).collect::<Vec<_>>());
+    let db = options.open_on(Arc::new(disk.clone())).unwrap();
+    assert!(db.get(&[0; 8]).unwrap().is_some_and(|value| *value == [2; 60]));
+    assert!(files(&disk, ".sst") < tables, "{disk:?}");
+}
+
+/// What could not be written is lost when a database is closed without a sync before each reply: whoever closes it hears
+/// of that, also who comes late, and nothing is tried again.
+#[test]
+fn a_close_that_fails_is_told_to_everybody_who_closes() {
+    let disk = SimFs::new();
+    let db = Options::new().stepped().durability(Durability::Os).open_on(Arc::new(disk.clone())).unwrap();
+    db.put(b"a", b"1").unwrap();
+    disk.fail(Fault { times: Times::Forever, ..Fault::new(CallKind::Write, 0, Errno::NOSPC) });
+    let told = db.close().unwrap_err();
+    assert!(matches!(&told, Error::Io { source, .. } if source.raw_os_error() == Some(28)), "{told:?}");
+    disk.heal();
+    let calls = disk.calls();
+    assert_eq!(format!("{:?}", db.clone().close().unwrap_err()), format!("{told:?}"));
+    drop(db);
+    assert_eq!(disk.calls(), calls);
 }
 
 #[test]

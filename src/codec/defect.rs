@@ -58,10 +58,14 @@ defects! {
     ShortSegmentAccepted,
     /// that positions are missing between two groups is not noticed
     MissingPositionsAccepted,
+    /// that the log ends before what it says was durable is not noticed
+    LostEndAccepted,
     /// a segment in use of which the manifest has lost the edit is not noticed
     UnlistedSegmentAccepted,
     /// a start gives out numbers that files have had
     FileNumberReused,
+    /// the numbers of files that a failed edit would have added are given out again
+    FailedNumberReused,
     /// a start deletes what the old manifest names before the new one is in force
     LeftoversDeletedEarly,
     /// where a full disk takes no new manifest, the old one is not synced
@@ -92,6 +96,10 @@ defects! {
     ExpiredUncovers,
     /// what a snapshot still shows is dropped
     SnapshotForgotten,
+    /// a snapshot's position is read before the list of snapshots is locked
+    SnapshotPositionEarly,
+    /// a snapshot that is too old is marked after the floor has passed it
+    ReleaseMarkedLate,
     /// a flush leaves out range tombstones
     RangesNotFlushed,
     /// a table is cut at its last key although a range tombstone begins there
@@ -122,10 +130,16 @@ defects! {
     ExpiryLate,
     /// replies do not wait for what they tell of
     ReplyNotHeldBack,
+    /// what a reply tells of is not looked up once more before it goes
+    ReplyNotLookedUpAgain,
     /// history has a group a millisecond late
     HistoryLate,
     /// a table that a checkpoint has to copy is not synced
     CheckpointNotSynced,
+    /// closing does not wait for a compaction that a caller runs
+    CompactionOutlivesClose,
+    /// a file that was still read when the database was closed is deleted afterwards
+    DeletedAfterClose,
 }
 
 /// Whether the engine is to make this mistake.

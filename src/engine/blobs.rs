@@ -14,10 +14,9 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use super::Result;
 use super::stats::BlobStats;
-use super::version::{TableHandle, Version, delete};
+use super::version::{Deleter, TableHandle, Version};
 use crate::codec::Slice;
 use crate::codec::defect::{Defect, seeded};
-use crate::fs::Fs;
 use crate::storage::blob::{BlobFile, BlobUse, Pointer, add_up};
 use crate::storage::manifest::TableMeta;
 use crate::storage::names::{FileName, FileNumber};
@@ -40,7 +39,7 @@ const MOVED_PART: u64 = 16;
 /// A blob file that tables point into.
 pub(crate) struct BlobHandle {
     number: FileNumber,
-    fs: Arc<dyn Fs>,
+    deleter: Arc<Deleter>,
     files: Arc<FilePool>,
     opened: OnceLock<BlobFile>,
     /// Whether an edit that drops the last table that points into it is durable.
@@ -72,7 +71,7 @@ impl BlobHandle {
 impl Drop for BlobHandle {
     fn drop(&mut self) {
         if self.obsolete.load(Ordering::Acquire) {
-            delete(&*self.fs, FileName::Blob(self.number));
+            self.deleter.delete(FileName::Blob(self.number));
         }
     }
 }
@@ -92,7 +91,12 @@ struct Handles {
 
 impl Blobs {
     /// The handles of the files that `uses` names.
-    pub(crate) fn handles(&self, fs: &Arc<dyn Fs>, files: &Arc<FilePool>, uses: &[BlobUse]) -> Box<[Arc<BlobHandle>]> {
+    pub(crate) fn handles(
+        &self,
+        deleter: &Arc<Deleter>,
+        files: &Arc<FilePool>,
+        uses: &[BlobUse],
+    ) -> Box<[Arc<BlobHandle>]> {
         if uses.is_empty() {
             return Box::default();
         }
@@ -106,7 +110,7 @@ impl Blobs {
             by_number.get(&blob.file).and_then(Weak::upgrade).unwrap_or_else(|| {
                 let handle = Arc::new(BlobHandle {
                     number: blob.file,
-                    fs: fs.clone(),
+                    deleter: deleter.clone(),
                     files: files.clone(),
                     opened: OnceLock::new(),
                     obsolete: AtomicBool::new(false),

@@ -196,6 +196,11 @@ impl Catalog {
             if seeded(Defect::DoubtfulDeletedEarly) {
                 doubtful.drain(..).for_each(|file| delete(&*self.fs, file));
             }
+            if seeded(Defect::FailedNumberReused)
+                && let Some(first) = doubtful.iter().filter_map(|file| file.number()).min()
+            {
+                self.next_file.store(first.0, Ordering::Relaxed);
+            }
             inner.doubtful.extend(doubtful);
             return Err(error);
         }
@@ -225,6 +230,7 @@ impl Catalog {
     /// Nothing is changed any more: the directory may soon be another's.
     pub(crate) fn close(&self) {
         self.inner.lock().closed = true;
+        self.source.deleter.close();
     }
 
     /// A new segment: durable, and listed in the manifest.

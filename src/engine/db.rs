@@ -5,6 +5,7 @@ use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::handle::Handle;
 use super::range::Range;
 use super::restore::{Along, Ranges};
 use super::shared::Shared;
@@ -14,9 +15,6 @@ use super::transact::{Outcome, Read};
 use super::{Error, Options, Result, SeqNo, Waiter, WriteBatch, background, recovery};
 use crate::codec::{Few, Slice};
 use crate::fs::{Fs, LockError, OsFs};
-use crate::storage::manifest::Change;
-use crate::sync::Mutex;
-use crate::sync::thread::JoinHandle;
 
 /// A database. Cloning gives another handle to the same one, for another thread; dropping the last handle closes it.
 ///
@@ -25,58 +23,6 @@ use crate::sync::thread::JoinHandle;
 #[derive(Clone)]
 pub struct Db {
     handle: Arc<Handle>,
-}
-
-struct Handle {
-    shared: Arc<Shared>,
-    open: Mutex<Option<Open>>,
-}
-
-/// What an open database holds and a closed one has given back.
-struct Open {
-    threads: Vec<JoinHandle<()>>,
-    /// Of the directory.
-    lock: Box<dyn Send + Sync>,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if let Err(error) = self.close() {
-            tracing::error!(%error, "the database was not closed cleanly; its log will be replayed");
-        }
-    }
-}
-
-impl Handle {
-    fn close(&self) -> Result<()> {
-        let Some(Open { threads, lock }) = self.open.lock().take() else { return Ok(()) };
-        let shared = &self.shared;
-        shared.stop_writes();
-        background::stop(shared, threads);
-        // A compaction that a caller of `compact` runs gives up now.
-        let _turn = shared.compacting.lock();
-        let result = (|| {
-            let last = shared.seal_all();
-            while shared.flush_oldest()? {}
-            if !shared.state().sealed.is_empty() {
-                return Err(Error::ReadOnly("the log has failed and not everything could be flushed".to_owned()));
-            }
-            shared.close_log();
-            // With everything in tables this edit drops the log, so that the next start replays nothing.
-            shared.catalog.commit(vec![Change::Flushed(last), Change::LastSeq(last)], |_| {})
-        })();
-        let result = match result {
-            // What could not be flushed is in the log; whatever the durability, nobody will sync it later.
-            Err(error @ (Error::Io { .. } | Error::ReadOnly(_))) if shared.log_has_everything() => {
-                tracing::warn!(%error, "not everything could be flushed; the log has it, and the next start replays it");
-                Ok(())
-            }
-            result => result,
-        };
-        shared.catalog.close();
-        drop(lock);
-        result
-    }
 }
 
 impl Db {
@@ -111,11 +57,11 @@ impl Db {
         for signal in [&shared.commit.segment_work, &shared.flush_work, &shared.compaction_work] {
             signal.notify();
         }
-        Ok(Db { handle: Arc::new(Handle { shared, open: Mutex::new(Some(Open { threads, lock })) }) })
+        Ok(Db { handle: Arc::new(Handle::new(shared, threads, lock)) })
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.handle.shared
+        self.handle.shared()
     }
 
     /// The value of `key`, or `None` if it is not there or has expired: the newest, also one that another thread's
@@ -398,7 +344,10 @@ impl Db {
     }
 
     /// Stops writes, flushes, and gives the directory back; the next open replays nothing, or, if the disk did not take
-    /// everything, the log. Reads go on until the last handle is dropped. A second call does nothing.
+    /// everything, the log. Reads go on until the last handle is dropped.
+    ///
+    /// Once it returns, to whoever called, the directory may be opened again: a second call, from another thread or later,
+    /// waits for the first and returns the same.
     ///
     /// # Errors
     ///

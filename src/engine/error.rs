@@ -64,6 +64,30 @@ pub enum Error {
     Closed,
 }
 
+impl Error {
+    /// The same, for somebody else who is to be told of it.
+    pub(crate) fn again(&self) -> Error {
+        match self {
+            Error::Io { file, what, source } => {
+                let told = || io::Error::new(source.kind(), source.to_string());
+                let source = source.raw_os_error().map_or_else(told, io::Error::from_raw_os_error);
+                Error::Io { file: file.clone(), what, source }
+            }
+            Error::Corrupt { file, what, offset } => {
+                Error::Corrupt { file: file.clone(), what: what.clone(), offset: *offset }
+            }
+            Error::Locked { directory, holder } => Error::Locked { directory: directory.clone(), holder: *holder },
+            Error::InvalidArgument(what) => Error::InvalidArgument(what.clone()),
+            Error::ReadOnly(why) => Error::ReadOnly(why.clone()),
+            Error::Background(why) => Error::Background(why.clone()),
+            Error::SnapshotExpired => Error::SnapshotExpired,
+            Error::NoHistory => Error::NoHistory,
+            Error::OutsideHistory { oldest } => Error::OutsideHistory { oldest: *oldest },
+            Error::Closed => Error::Closed,
+        }
+    }
+}
+
 impl From<crate::storage::Error> for Error {
     fn from(error: crate::storage::Error) -> Error {
         match error {

@@ -17,6 +17,7 @@ mod db;
 mod error;
 pub(crate) mod expiries;
 mod flush;
+mod handle;
 mod history;
 mod key_order;
 mod log;

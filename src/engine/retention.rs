@@ -143,9 +143,10 @@ impl Retention {
 
     /// Registers a snapshot of the position that `visible` gives; it is asked under the lock, so that the floor cannot
     /// pass the position between its being read and its being registered.
-    pub(crate) fn acquire(&self, owner: Cow<'static, str>, visible: impl FnOnce() -> SeqNo) -> Arc<Ticket> {
+    pub(crate) fn acquire(&self, owner: Cow<'static, str>, visible: impl Fn() -> SeqNo) -> Arc<Ticket> {
+        let early = seeded(Defect::SnapshotPositionEarly).then(&visible);
         let mut inner = self.inner.lock();
-        let seq = visible();
+        let seq = early.unwrap_or_else(visible);
         self.register(&mut inner, owner, seq, None)
     }
 
@@ -268,6 +269,7 @@ impl Retention {
         if let Some(times) = &mut inner.times {
             times.advance(now);
         }
+        let mut unmarked: Vec<Arc<Ticket>> = Vec::new();
         if let Some(max_age) = self.snapshot_max_age {
             inner.snapshots.retain(|_, live| {
                 let age_ms = now.saturating_sub(live.taken);
@@ -275,12 +277,17 @@ impl Retention {
                 if !stays {
                     warn!(owner = %live.owner, seq = live.ticket.seq.0, age_ms, "a snapshot has become too old and is released");
                     // Before the floor moves: see the module's text.
-                    live.ticket.released.store(true, Ordering::Release);
+                    if seeded(Defect::ReleaseMarkedLate) {
+                        unmarked.push(live.ticket.clone());
+                    } else {
+                        live.ticket.released.store(true, Ordering::Release);
+                    }
                 }
                 stays
             });
         }
         self.update(inner);
+        unmarked.iter().for_each(|ticket| ticket.released.store(true, Ordering::Release));
         now
     }
 

@@ -26,6 +26,7 @@ use crate::storage::manifest::{Change, TableMeta};
 use crate::storage::names::{FileName, FileNumber};
 use crate::storage::sstable::{Reads, Table};
 use crate::storage::{BlockCache, End, FilePool, Fragments, Kind, TableId, Version as KeyVersion};
+use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Levels of the tree. With a factor of ten from level to level and 64 MiB in level 1, seven hold more than 6 PiB.
@@ -38,13 +39,36 @@ pub(crate) struct TableSource {
     /// Point reads of the tables.
     pub(crate) reads: ReadCounters,
     pub(crate) files: Arc<FilePool>,
+    pub(crate) deleter: Arc<Deleter>,
     pub(crate) blobs: Blobs,
 }
 
 impl TableSource {
     pub(crate) fn new(fs: Arc<dyn Fs>, cache: Arc<BlockCache>) -> Arc<TableSource> {
         let files = FilePool::new(fs.clone());
-        Arc::new(TableSource { fs, cache, reads: ReadCounters::default(), files, blobs: Blobs::default() })
+        let deleter = Arc::new(Deleter { fs: fs.clone(), closed: Mutex::new(false) });
+        Arc::new(TableSource { fs, cache, reads: ReadCounters::default(), files, deleter, blobs: Blobs::default() })
+    }
+}
+
+/// Deletes the files of tables and values when nobody reads from them any more, until the directory is given back: then
+/// another may have it, and one who still reads must not take a file away from him. The next start deletes those.
+pub(crate) struct Deleter {
+    fs: Arc<dyn Fs>,
+    /// Held while a file is deleted: nothing is under way once it is set.
+    closed: Mutex<bool>,
+}
+
+impl Deleter {
+    pub(super) fn delete(&self, name: FileName) {
+        let closed = self.closed.lock();
+        if !*closed || seeded(Defect::DeletedAfterClose) {
+            delete(&*self.fs, name);
+        }
+    }
+
+    pub(super) fn close(&self) {
+        *self.closed.lock() = true;
     }
 }
 
@@ -66,7 +90,7 @@ pub(crate) struct TableHandle {
 impl TableHandle {
     pub(crate) fn new(meta: TableMeta, source: &Arc<TableSource>) -> TableHandle {
         TableHandle {
-            blobs: source.blobs.handles(&source.fs, &source.files, &meta.blobs),
+            blobs: source.blobs.handles(&source.deleter, &source.files, &meta.blobs),
             meta,
             source: source.clone(),
             table: OnceLock::new(),
@@ -171,7 +195,7 @@ impl TableHandle {
 impl Drop for TableHandle {
     fn drop(&mut self) {
         if self.obsolete.load(Ordering::Acquire) {
-            delete(&*self.source.fs, FileName::Table(self.meta.number));
+            self.source.deleter.delete(FileName::Table(self.meta.number));
         }
     }
 }

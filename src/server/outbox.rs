@@ -48,6 +48,7 @@ use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use super::drainer::{Drainer, TICK};
 use super::limits::FLUSH_BYTES;
 use super::replies::Replies;
+use crate::codec::defect::{Defect, seeded};
 use crate::engine::{self, SeqNo, Waiter};
 use crate::sync::{Condvar, Mutex, MutexGuard, poll};
 
@@ -245,6 +246,11 @@ impl Outbox {
         !state.draining
     }
 
+    /// Whether a position that was passed has failed. See the module's text.
+    fn was_refuted(&self, seq: SeqNo) -> bool {
+        !seeded(Defect::ReplyNotLookedUpAgain) && !(self.is_durable)(seq)
+    }
+
     /// Everything up to `upto` has been decided.
     fn settle(&self, upto: SeqNo, has_failed: impl Fn(SeqNo) -> bool, why: impl FnOnce() -> String) {
         let mut state = self.state.lock();
@@ -318,13 +324,13 @@ impl Waiter for Outbox {
     fn durable(&self, seq: SeqNo) {
         self.settle(
             seq,
-            |seq| !(self.is_durable)(seq),
+            |seq| self.was_refuted(seq),
             || engine::Error::ReadOnly("the log failed".to_owned()).to_string(),
         );
     }
 
     fn failed(&self, after: SeqNo, upto: SeqNo, error: &engine::Error) {
-        self.settle(upto, |seq| after < seq || !(self.is_durable)(seq), || error.to_string());
+        self.settle(upto, |seq| after < seq || self.was_refuted(seq), || error.to_string());
     }
 }
 

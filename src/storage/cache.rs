@@ -441,6 +441,9 @@ impl Queues {
     }
 }
 
+#[cfg(feature = "schedules")]
+#[path = "cache_schedules.rs"]
+pub mod schedules;
 #[cfg(test)]
 #[path = "cache_tests.rs"]
 mod tests;

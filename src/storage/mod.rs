@@ -26,6 +26,8 @@ mod testing;
 pub(crate) mod text;
 pub(crate) mod wal;
 
+#[cfg(feature = "schedules")]
+pub use cache::schedules as cache_schedules;
 pub(crate) use cache::{BlockCache, Charge, Use};
 pub(crate) use end::End;
 pub(crate) use entry::{Kind, TableId, Version};

@@ -4,8 +4,10 @@
 //! They are the ordinary tests, compiled into this binary as they are; it runs itself, once for each defect and test. Seed
 //! and order are those of `cargo test`, the amounts smaller, so what is found here is found there too.
 //!
-//! `cargo test --features seeded-defects --test defects seeded` runs them all; with
-//! `CHRONOS_DEFECT=LogNotSynced cargo test --features seeded-defects --test defects crash::` one sees a failure.
+//! `cargo test --features seeded-defects,schedules --test defects seeded` runs them all; with
+//! `CHRONOS_DEFECT=LogNotSynced cargo test --features seeded-defects,schedules --test defects crash::` one sees a failure.
+//!
+//! The feature `schedules` is there for `tests/schedules/`: outside of a schedule everything is as without it.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(clippy::duplicate_mod, reason = "each of the tests brings what it uses, as in its own binary")]
@@ -36,6 +38,8 @@ mod model;
 mod quarantine;
 #[path = "../repair.rs"]
 mod repair;
+#[path = "../schedules/main.rs"]
+mod schedules;
 mod table;
 #[path = "../threads.rs"]
 mod threads;
@@ -57,13 +61,14 @@ const WORKERS: usize = 2;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// So much of each test finds every defect of the table that it is there for.
-const AMOUNTS: [(&str, &str); 6] = [
+const AMOUNTS: [(&str, &str); 7] = [
     ("CHRONOS_CRASH_IMAGES", "8000"),
-    ("CHRONOS_FAULT_RUNS", "1000"),
+    ("CHRONOS_FAULT_RUNS", "2000"),
     ("CHRONOS_FULL_RUNS", "400"),
     ("CHRONOS_HISTORY_RUNS", "10"),
     ("CHRONOS_MODEL_OPS", "100000"),
     ("CHRONOS_HISTORIES", "40"),
+    ("CHRONOS_SCHEDULES", "12500"),
 ];
 
 #[derive(Debug, PartialEq, Eq)]
@@ -120,7 +125,9 @@ fn run(test: &str, defect: Option<&str>) -> (End, String) {
 fn replay(test: &str, defect: Option<&str>) -> String {
     let amounts: String = AMOUNTS.iter().map(|(name, amount)| format!("{name}={amount} ")).collect();
     let defect = defect.map_or(String::new(), |defect| format!("CHRONOS_DEFECT={defect} "));
-    format!("{defect}CHRONOS_SEED=1 {amounts}cargo test --features seeded-defects --test defects -- --exact {test}")
+    format!(
+        "{defect}CHRONOS_SEED=1 {amounts}cargo test --features seeded-defects,schedules --test defects -- --exact {test}"
+    )
 }
 
 #[test]

@@ -11,6 +11,7 @@ const MODEL: &str = "model::random_operations_give_what_the_model_gives";
 const FLIPS: &str = "damage::every_byte_flipped";
 const CUTS: &str = "damage::every_file_cut_to_every_length";
 const RESTARTED: &str = "damage::every_byte_of_the_log_flipped_and_every_length_after_a_restart";
+const TOLD: &str = "damage::every_record_of_the_log_telling_of_a_later_position";
 const ASTRAY: &str = "damage::every_block_in_the_place_of_another";
 const OLDER: &str = "damage::every_older_copy_in_the_place_of_a_file";
 const HISTORY: &str = "history::every_time_within_the_window_shows_what_was_there";
@@ -20,6 +21,13 @@ const UPDATES: &str = "embed::an_update_sees_what_was_written_while_it_read";
 const REPAIR: &str = "repair::every_byte_flipped_costs_no_more_than_its_block_or_record";
 const QUARANTINE: &str = "quarantine::other_keys_serve_and_compaction_goes_round_it";
 const LINEARIZABILITY: &str = "linearizability::every_history_has_an_explanation";
+const TAKEN: &str = "schedules::snapshots::a_snapshot_that_is_taken_while_its_key_is_overwritten_shows_its_position";
+const RELEASED: &str =
+    "schedules::snapshots::a_snapshot_that_is_released_while_it_is_read_shows_its_position_or_nothing";
+const REPLIES: &str = "schedules::replies::replies_come_once_in_order_and_true";
+const COMPACTING: &str =
+    "schedules::closing::who_compacts_while_another_closes_is_at_an_end_when_the_directory_is_free";
+const STILL_READ: &str = "limits::what_is_still_read_when_a_database_is_closed_is_left_to_the_next_start";
 
 /// Each defect, and tests that must fail of it: every one of them.
 pub const CAUGHT_BY: &[(&str, &[&str])] = &[
@@ -43,8 +51,10 @@ pub const CAUGHT_BY: &[(&str, &[&str])] = &[
     ("HoleAccepted", &[FLIPS]),
     ("ShortSegmentAccepted", &[RESTARTED]),
     ("MissingPositionsAccepted", &[OLDER]),
+    ("LostEndAccepted", &[TOLD]),
     ("UnlistedSegmentAccepted", &[CUTS]),
     ("FileNumberReused", &[CRASH]),
+    ("FailedNumberReused", &[FAULTS]),
     ("LeftoversDeletedEarly", &[CRASH, FULL_DISK]),
     ("OldManifestNotSynced", &[FULL_DISK]),
     ("EditNotSynced", &[CRASH]),
@@ -60,6 +70,8 @@ pub const CAUGHT_BY: &[(&str, &[&str])] = &[
     ("TombstoneDroppedEarly", &[MODEL]),
     ("ExpiredUncovers", &[MODEL]),
     ("SnapshotForgotten", &[MODEL, HISTORY]),
+    ("SnapshotPositionEarly", &[TAKEN]),
+    ("ReleaseMarkedLate", &[RELEASED]),
     ("RangesNotFlushed", &[MODEL]),
     ("RangeCutAtLastKey", &[MODEL]),
     ("OverlapMissed", &[MODEL]),
@@ -75,6 +87,9 @@ pub const CAUGHT_BY: &[(&str, &[&str])] = &[
     ("FirstKeyNotSearched", &[MODEL]),
     ("ExpiryLate", &[HISTORY]),
     ("ReplyNotHeldBack", &[LINEARIZABILITY]),
+    ("ReplyNotLookedUpAgain", &[REPLIES]),
     ("HistoryLate", &[HISTORY]),
     ("CheckpointNotSynced", &[CHECKPOINT]),
+    ("CompactionOutlivesClose", &[COMPACTING]),
+    ("DeletedAfterClose", &[STILL_READ]),
 ];

@@ -10,9 +10,9 @@ use chronos::fs::sim::{CallKind, CrashPolicy, Effect, Errno, Fault};
 use chronos::{Db, Error, WriteBatch};
 use parking_lot::Mutex;
 
-use crate::common::{Model, contents};
-use crate::explore::{explore, time_passes};
-use crate::{after_power_cut, open, options, put_at_last, spawn, value};
+use super::common::{Model, contents};
+use super::explore::{explore, time_passes};
+use super::{after_power_cut, open, options, put_at_last, spawn, value};
 
 /// What came of the writes.
 #[derive(Default)]
@@ -106,5 +106,5 @@ fn scenario(rng: &mut Rng) {
 
 #[test]
 fn what_is_acknowledged_is_durable_and_what_is_refused_never_was() {
-    explore("what_is_acknowledged_is_durable_and_what_is_refused_never_was", 20, scenario);
+    explore("what_is_acknowledged_is_durable_and_what_is_refused_never_was", 16, scenario);
 }

@@ -12,10 +12,10 @@ use chronos::sync::clock;
 use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
-use crate::common::number_from_env;
+use super::common::number_from_env;
 
 /// Schedules of all scenarios together in the test command.
-const SCHEDULES: u64 = 10_000;
+const SCHEDULES: u64 = 12_500;
 
 /// A schedule of more steps does not end by itself: the longest here have some ten thousand.
 const MOST_STEPS: usize = 400_000;
@@ -51,13 +51,10 @@ thread_local! {
 /// Runs `percent` of all schedules on `scenario`, the name of a test.
 pub fn explore(name: &'static str, percent: u64, scenario: fn(&mut Rng)) {
     say_what_runs_when_it_panics();
-    let seeds = match std::env::var("CHRONOS_SEED") {
-        Ok(_) => {
-            let seed = number_from_env("CHRONOS_SEED", 0);
-            seed..seed + 1
-        }
-        Err(_) => 0..(number_from_env("CHRONOS_SCHEDULES", SCHEDULES) * percent / 100).max(1),
-    };
+    let replayed = std::env::var_os("CHRONOS_SEED").is_some();
+    let schedules = number_from_env("CHRONOS_SCHEDULES", if replayed { 1 } else { SCHEDULES });
+    let first = number_from_env("CHRONOS_SEED", 0);
+    let seeds = first..first + (schedules * percent / 100).max(1);
     let mut config = Config::new();
     config.stack_size = STACK_BYTES;
     config.failure_persistence = FailurePersistence::None;

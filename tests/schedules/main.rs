@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod cache;
 mod closing;
 mod commit;
 #[path = "../common/mod.rs"]

@@ -8,8 +8,8 @@ use chronos::fs::SimFs;
 use chronos::fs::sim::{CallKind, Errno, Fault};
 use chronos::server::schedules;
 
-use crate::explore::{explore, time_passes};
-use crate::{open, options};
+use super::explore::{explore, time_passes};
+use super::{open, options};
 
 /// A database of which the log may fail once.
 fn with_db(rng: &mut Rng, scenario: fn(&Db, &mut Rng)) {
@@ -26,10 +26,10 @@ fn with_db(rng: &mut Rng, scenario: fn(&Db, &mut Rng)) {
 #[test]
 fn replies_come_once_in_order_and_true() {
     let scenario = |rng: &mut Rng| with_db(rng, schedules::replies_ride_the_log);
-    explore("replies_come_once_in_order_and_true", 15, scenario);
+    explore("replies_come_once_in_order_and_true", 12, scenario);
 }
 
 #[test]
 fn every_waiter_is_told_once() {
-    explore("every_waiter_is_told_once", 5, |rng| with_db(rng, schedules::waiters_are_told_once));
+    explore("every_waiter_is_told_once", 4, |rng| with_db(rng, schedules::waiters_are_told_once));
 }

@@ -10,9 +10,9 @@ use chronos::codec::Rng;
 use chronos::engine::{Clock, Durability, Snapshot};
 use chronos::fs::SimFs;
 
-use crate::common::NOW;
-use crate::explore::explore;
-use crate::{number, open, options, spawn, value};
+use super::common::NOW;
+use super::explore::explore;
+use super::{number, open, options, spawn, value};
 
 /// What a look at the key through a snapshot has shown: its position, and what was there, if anything.
 type Seen = (u64, Option<u64>);
@@ -98,5 +98,75 @@ fn scenario(rng: &mut Rng) {
 
 #[test]
 fn a_snapshot_shows_its_position_or_says_that_it_has_expired() {
-    explore("a_snapshot_shows_its_position_or_says_that_it_has_expired", 15, scenario);
+    explore("a_snapshot_shows_its_position_or_says_that_it_has_expired", 12, scenario);
+}
+
+/// Overwrites under whoever takes a snapshot: had it the position before the floor knew of it, two of them would do.
+fn taken(rng: &mut Rng) {
+    let db = open(&SimFs::new(), &options(rng).durability(Durability::Always));
+    let first = db.put(b"key", &value(0, 20)).unwrap().0;
+    let writer = spawn({
+        let db = db.clone();
+        move || (1..=5).map(|n| db.put(b"key", &value(n, 20)).unwrap().0).collect::<Vec<u64>>()
+    });
+    // One at a time: what one keeps is kept for the next, too.
+    let seen: Vec<Seen> = (0..4).filter_map(|_| look(&db.snapshot(), rng.chance(1, 4))).collect();
+    let written = [vec![first], writer.join().unwrap()].concat();
+    for (seq, found) in seen {
+        let expected = written.iter().rposition(|written| *written <= seq).map(|n| n as u64);
+        assert_eq!(found, expected, "a snapshot of {seq} of {written:?}");
+    }
+    db.close().unwrap();
+}
+
+#[test]
+fn a_snapshot_that_is_taken_while_its_key_is_overwritten_shows_its_position() {
+    explore("a_snapshot_that_is_taken_while_its_key_is_overwritten_shows_its_position", 6, taken);
+}
+
+/// A snapshot that has become too old is read, and what it shows is overwritten, while somebody looks at the clock.
+fn released(rng: &mut Rng) {
+    let now = Arc::new(AtomicU64::new(NOW));
+    let clock = now.clone();
+    let options = options(rng)
+        .durability(Durability::Always)
+        .clock(Clock(Arc::new(move || clock.load(Ordering::SeqCst))))
+        .snapshot_max_age(Duration::from_millis(3));
+    let db = open(&SimFs::new(), &options);
+    db.put(b"key", &value(0, 20)).unwrap();
+    let snapshot = db.snapshot();
+    let shown = Some((snapshot.seq().0, Some(0)));
+    db.put(b"key", &value(1, 20)).unwrap();
+    now.fetch_add(10, Ordering::SeqCst);
+    let writer = spawn({
+        let db = db.clone();
+        move || _ = db.put(b"key", &value(2, 20)).unwrap()
+    });
+    let reader = spawn({
+        let mut rng = Rng::new(rng.next_u64());
+        move || {
+            let seen: Vec<Option<Seen>> = (0..3).map(|_| look(&snapshot, rng.chance(1, 4))).collect();
+            (snapshot, seen)
+        }
+    });
+    if rng.chance(3, 4) {
+        assert!(db.stats().snapshots.is_empty(), "it is too old");
+    } else {
+        db.flush().unwrap();
+    }
+    writer.join().unwrap();
+    let (snapshot, seen) = reader.join().unwrap();
+    assert!(seen.is_sorted_by_key(Option::is_none), "released is released: {seen:?}");
+    for seen in seen.into_iter().flatten() {
+        assert_eq!(Some(seen), shown);
+    }
+    db.flush().unwrap();
+    assert_eq!(look(&snapshot, true), None, "a flush looks at the clock");
+    drop(snapshot);
+    db.close().unwrap();
+}
+
+#[test]
+fn a_snapshot_that_is_released_while_it_is_read_shows_its_position_or_nothing() {
+    explore("a_snapshot_that_is_released_while_it_is_read_shows_its_position_or_nothing", 4, released);
 }

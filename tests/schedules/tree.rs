@@ -9,9 +9,9 @@ use chronos::engine::{Durability, Snapshot};
 use chronos::fs::{Fs, SimFs};
 use chronos::{Db, Error};
 
-use crate::common::{Model, contents};
-use crate::explore::explore;
-use crate::{number, open, options, spawn, value};
+use super::common::{Model, contents};
+use super::explore::explore;
+use super::{number, open, options, spawn, value};
 
 fn everything(snapshot: &Snapshot) -> Result<Model, Error> {
     snapshot.range::<&[u8]>(..).map(|entry| entry.map(|entry| (entry.key.to_vec(), entry.value.to_vec()))).collect()
@@ -90,7 +90,7 @@ fn rotation(rng: &mut Rng) {
 
 #[test]
 fn what_was_seen_once_never_goes_back_while_memtables_are_sealed_and_flushed() {
-    explore("what_was_seen_once_never_goes_back_while_memtables_are_sealed_and_flushed", 20, rotation);
+    explore("what_was_seen_once_never_goes_back_while_memtables_are_sealed_and_flushed", 16, rotation);
 }
 
 /// Some of many keys written, overwritten or deleted.
@@ -150,5 +150,5 @@ fn compaction(rng: &mut Rng) {
 
 #[test]
 fn a_snapshot_shows_the_same_whatever_compaction_does() {
-    explore("a_snapshot_shows_the_same_whatever_compaction_does", 15, compaction);
+    explore("a_snapshot_shows_the_same_whatever_compaction_does", 12, compaction);
 }

@@ -101,9 +101,9 @@ impl BlockBuilder {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "schedules"))]
 pub(crate) fn one_entry_block(key: &[u8], value: &[u8]) -> super::Block {
     let mut builder = BlockBuilder::default();
     builder.add(key, KeyHash::of(key), 0, SeqNo(1), Kind::Put { expires_at: None }, value);
-    super::Block::parse(crate::codec::Slice::copy_from(builder.finish())).unwrap()
+    super::Block::parse(crate::codec::Slice::copy_from(builder.finish())).expect("it was just made")
 }

@@ -56,7 +56,7 @@ pub use reads::Reads;
 pub(crate) use salvage::{Entry, Parts, Piece, Pieces};
 pub(crate) use writer::{Bounds, TableMeta, TableWriter};
 
-#[cfg(test)]
+#[cfg(any(test, feature = "schedules"))]
 pub(crate) use block_builder::one_entry_block;
 
 use crate::storage::frame::{self, Malformed};

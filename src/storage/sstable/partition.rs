@@ -47,7 +47,7 @@ impl Partition {
     }
 
     /// A partition of so many blocks, for the tests of the cache.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "schedules"))]
     pub(crate) fn of_blocks(blocks: usize) -> Partition {
         let mut builder = PartitionBuilder::new(0, 10);
         for n in 0..blocks {
