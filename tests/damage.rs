@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use chronos::admin::{Directory, Health, dump, verify};
+use chronos::fs::sim::{CallKind, Errno, Fault};
 use chronos::{Db, Error};
 use common::{Model, contents};
 use story::{Files, Story, disk_with, options, story};
@@ -138,6 +139,20 @@ fn every_file_missing() {
         let opened = story.check(&format!("{name}: missing"), &files, name, false);
         // A segment that was prepared and not used yet is listed all the same.
         assert_eq!(opened, name == "LOCK", "{name}");
+    }
+}
+
+/// That a file cannot be opened does not say that it is gone: nobody should look for it in a backup.
+#[test]
+fn a_file_that_cannot_be_opened_is_not_said_to_be_missing() {
+    let story = story(true);
+    for nth in 0.. {
+        let disk = disk_with(&story.files);
+        disk.fail(Fault::new(CallKind::Open, nth, Errno::IO));
+        match options().open_on(Arc::new(disk)) {
+            Err(error) => assert!(matches!(error, Error::Io { .. }), "open {nth}: {error:?}"),
+            Ok(_) => return assert!(nth > 2, "CURRENT, the manifest and the log are opened"),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use chronos::engine::{Clock, Durability, Entry, Found};
 use chronos::fs::SimFs;
 use chronos::fs::sim::CrashPolicy;
 use chronos::{Db, Error, Options, WriteBatch};
-use common::tiny_options;
+use common::{tiny_options, until};
 use held::{Call, HeldDisk};
 
 fn number(found: &Option<Found>) -> u64 {
@@ -73,6 +73,40 @@ fn an_update_sees_what_was_written_while_it_read() {
         drop(read);
     });
     assert_eq!(db.get(b"total").unwrap().as_deref(), Some(&b"11"[..]));
+}
+
+/// What an update has read below the active memtable may fail and be taken back before it decides.
+#[test]
+fn an_update_does_not_go_by_what_was_taken_back_while_it_read() {
+    let disk = HeldDisk::new(&SimFs::new());
+    let db = Options::new().memtable_bytes(2_000).open_on(disk.clone()).unwrap();
+    db.put(b"total", b"1").unwrap();
+    db.put(b"other", b"").unwrap();
+    db.flush().unwrap();
+    std::thread::scope(|scope| {
+        let write = disk.hold(Call::WriteGroup, 0);
+        let refused = [scope.spawn(|| db.put(b"total", b"10")), {
+            write.wait();
+            scope.spawn(|| db.put(b"filler", &[0; 3_000]))
+        }];
+        until(|| db.stats().sealed_memtables == 1);
+        let read = disk.hold(Call::Read, 0);
+        let update = scope.spawn(|| {
+            db.update(&[b"total", b"other"], |found, batch| {
+                batch.put(b"total", (number(&found[0]) + 1).to_string().as_bytes());
+            })
+        });
+        // It has found the one key in the sealed memtable, and looks for the other in a table.
+        read.wait();
+        write.fail();
+        for refused in refused {
+            assert!(matches!(refused.join().unwrap(), Err(Error::ReadOnly(_))));
+        }
+        until(|| db.put(b"after", b"").is_ok());
+        drop(read);
+        update.join().unwrap().unwrap();
+    });
+    assert_eq!(db.get(b"total").unwrap().as_deref(), Some(&b"2"[..]));
 }
 
 #[test]

@@ -173,3 +173,27 @@ fn a_start_on_a_disk_that_takes_no_writes_serves_reads_and_resumes() {
         }
     }
 }
+
+/// A database that is not there yet has nothing to serve: who would create it is told why it cannot be, and what the attempt
+/// left is in nobody's way.
+#[test]
+fn a_database_that_cannot_be_begun_is_an_error() {
+    for call in [CallKind::Create, CallKind::Write, CallKind::Sync, CallKind::SyncDir, CallKind::Rename] {
+        for nth in 0.. {
+            let disk = SimFs::new();
+            disk.fail(Fault { times: Times::Forever, ..Fault::new(call, nth, Errno::NOSPC) });
+            match open(&disk, 1) {
+                Err(error) => assert!(!matches!(error, Error::Corrupt { .. }), "{call:?} {nth}: {error:?}"),
+                Ok(db) => {
+                    assert_eq!(db.stats().writes_refused, None, "{call:?} {nth}");
+                    assert!(nth > 0, "{call:?} was never asked for");
+                    break;
+                }
+            }
+            disk.heal();
+            let db = open(&disk, 1).unwrap();
+            assert_eq!(contents(&db).unwrap(), Model::new(), "{call:?} {nth}");
+            db.put(b"a", b"").unwrap();
+        }
+    }
+}

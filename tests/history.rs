@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod common;
+#[path = "common/held.rs"]
+mod held;
 #[path = "common/past.rs"]
 mod past;
 
@@ -19,6 +21,7 @@ use chronos::engine::{Compression, Snapshot, Strategy};
 use chronos::fs::SimFs;
 use chronos::{Db, Error, Options, WriteBatch};
 use common::{Change, Model, NOW, encode, number_from_env, random_batch, settle, tiny_options};
+use held::{Call, HeldDisk};
 use past::{Past, Time};
 
 const RUNS: u64 = 60;
@@ -416,6 +419,41 @@ fn a_range_is_restored_while_others_write_into_it() {
     db.restore_at(then, "key".."kez").unwrap();
     let all = collect(db.range("key".."kez"));
     assert!(all.len() == 500 && all.values().all(|value| value == b"as it was"), "{}", all.len());
+}
+
+/// A restoration is one moment: what others write while it reads is undone with the rest, wherever that is by then.
+#[test]
+fn what_is_written_while_a_restoration_reads_is_undone_with_the_rest() {
+    for (flushed, ranges) in [(false, false), (true, false), (false, true), (true, true)] {
+        let (disk, time) = (HeldDisk::new(&SimFs::new()), Time::new());
+        let db = options(&time).history(WINDOW).open_on(disk.clone()).unwrap();
+        for name in [&b"a"[..], b"b", b"c", b"e"] {
+            put(&db, name, b"as it was");
+        }
+        db.flush().unwrap();
+        time.advance(10);
+        put(&db, b"b", b"changed before");
+        let read = disk.hold(Call::Read, 0);
+        std::thread::scope(|scope| {
+            let restoration = scope.spawn(|| db.restore_at(NOW, "a".."f").unwrap());
+            read.wait();
+            put(&db, b"a", b"changed meanwhile");
+            put(&db, b"d", b"new");
+            db.delete(b"c").unwrap();
+            if ranges {
+                db.delete_range(b"e", Some(b"f")).unwrap();
+            }
+            put(&db, b"outside", b"stays");
+            if flushed {
+                db.flush().unwrap();
+            }
+            drop(read);
+            restoration.join().unwrap();
+        });
+        let expected: Model = [&b"a"[..], b"b", b"c", b"e"].map(|name| (name.to_vec(), b"as it was".to_vec())).into();
+        assert_eq!(collect(db.range("a".."f")), expected, "flushed: {flushed}, ranges: {ranges}");
+        assert_eq!(db.get(b"outside").unwrap().as_deref(), Some(&b"stays"[..]));
+    }
 }
 
 #[test]

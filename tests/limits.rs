@@ -4,13 +4,14 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chronos::engine::Durability;
 use chronos::fs::sim::{CallKind, CrashPolicy, Errno, Fault, Times};
 use chronos::fs::{Fs, SimFs};
 use chronos::{Db, Error, Options, SeqNo, WriteBatch};
-use common::{contents, tiny_options};
+use common::{Model, contents, tiny_options};
 
 fn stepped(disk: &SimFs) -> Db {
     let options = Options::new().stepped().memtable_bytes(5_000).segment_bytes(2_000).table_bytes(2_000);
@@ -38,6 +39,45 @@ fn a_log_that_outgrows_its_memtable_is_let_go_of() {
     assert!(db.stats().log_bytes < 50_000, "{}", db.stats().log_bytes);
     let image = disk.image(disk.calls(), &CrashPolicy::Synced);
     assert_eq!(stepped(&image).get(b"counter").unwrap().unwrap(), 4_999u64.to_le_bytes().to_vec().into());
+}
+
+/// A manifest that has outgrown what it says is rewritten, and only then. What it lists of the log goes with it.
+#[test]
+fn a_manifest_that_outgrows_its_content_is_rewritten() {
+    const MOST: usize = 1 << 20;
+    /// Each table's first and last key stand in the manifest: few edits fill it.
+    const KEY: usize = 3_000;
+    let disk = SimFs::new();
+    // Some segments have gone when the manifest is rewritten, and one is in use before and after.
+    let options = Options::new().stepped().memtable_bytes(5_000).segment_bytes(20_000).table_bytes(2_000);
+    let db = options.clone().open_on(Arc::new(disk.clone())).unwrap();
+    let (mut manifests, mut model) = (BTreeSet::new(), Model::new());
+    for n in 0..60u8 {
+        for end in [0, 1] {
+            let mut key = vec![end; KEY];
+            key[KEY - 1] = n % 4;
+            db.put(&key, &[n; 20]).unwrap();
+            model.insert(key, vec![n; 20]);
+        }
+        db.flush().unwrap();
+        while db.step().unwrap() {}
+        let mut names = disk.list().unwrap();
+        names.retain(|name| name.ends_with(".manifest"));
+        let [name] = &names[..] else { panic!("{names:?}") };
+        let len = disk.read_file(name).unwrap().len();
+        // The edit that went over it, of a flush or of a compaction, has the keys of a few tables.
+        assert!(len < MOST + 40 * KEY, "{n}: the manifest has {len} bytes");
+        let rewritten = manifests.insert(name.clone());
+        // What only the log has, in a segment that was listed before.
+        db.put(b"log", &[n]).unwrap();
+        model.insert(b"log".to_vec(), vec![n]);
+        if rewritten {
+            let image = disk.image(disk.calls(), &CrashPolicy::Synced);
+            let found = contents(&options.clone().open_on(Arc::new(image)).unwrap()).unwrap();
+            assert!(found == model, "{n}: a restart finds something else");
+        }
+    }
+    assert!((2..10).contains(&manifests.len()), "{manifests:?}");
 }
 
 /// A disk that is full is not filled further by the attempts to go on.
@@ -100,6 +140,7 @@ fn a_closed_database_leaves_the_directory_alone() {
         }
     }
     db.close().unwrap();
+    assert_eq!(files(&disk, ".wal"), 0, "all is in tables: the next start has nothing to replay");
     let (calls, before) = (disk.calls(), contents(&db).unwrap());
     let another = stepped(&disk);
     let opened = disk.calls();
@@ -156,6 +197,20 @@ fn a_close_that_fails_is_told_to_everybody_who_closes() {
     assert_eq!(format!("{:?}", db.clone().close().unwrap_err()), format!("{told:?}"));
     drop(db);
     assert_eq!(disk.calls(), calls);
+}
+
+/// Where replies do not wait for the log, what it then fails to take is to be flushed. A close that can do neither says so.
+#[test]
+fn a_close_that_can_keep_acknowledged_writes_nowhere_is_an_error() {
+    let disk = SimFs::new();
+    let options = Options::new().stepped().durability(Durability::Os);
+    let db = options.open_on(Arc::new(disk.clone())).unwrap();
+    db.put(b"a", b"1").unwrap();
+    disk.fail(Fault { times: Times::Forever, ..Fault::new(CallKind::Write, 0, Errno::NOSPC) });
+    assert!(db.step().is_err());
+    assert_eq!(db.get(b"a").unwrap().as_deref(), Some(&b"1"[..]));
+    let closed = db.close();
+    assert!(matches!(closed, Err(Error::ReadOnly(_) | Error::Io { .. })), "{closed:?}");
 }
 
 #[test]

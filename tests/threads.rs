@@ -9,8 +9,8 @@ mod common;
 mod held;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use chronos::codec::Rng;
@@ -18,7 +18,7 @@ use chronos::engine::Durability;
 use chronos::fs::sim::{CallKind, CrashPolicy, Effect, Errno, Fault, Times};
 use chronos::fs::{Fs, SimFs};
 use chronos::{Db, Error, Options, WriteBatch};
-use common::{DEADLINE, Model, contents, until};
+use common::{Model, contents, in_time, until};
 use held::{Call, HeldDisk};
 use parking_lot::Mutex;
 
@@ -40,17 +40,6 @@ fn open(disk: &SimFs, durability: Durability) -> Db {
 
 fn number(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(bytes.try_into().unwrap())
-}
-
-/// Runs `work` with a deadline.
-fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || sender.send(work()));
-    match receiver.recv_timeout(DEADLINE) {
-        Ok(result) => result,
-        Err(mpsc::RecvTimeoutError::Disconnected) => panic!("it panicked"),
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
-    }
 }
 
 const OWNERS: u64 = 4;
@@ -415,6 +404,19 @@ fn segments_are_used_in_the_order_of_their_numbers_whatever_fails_meanwhile() {
             let image = disk.image(disk.calls(), &CrashPolicy::Synced);
             let found = contents(&Options::new().open_on(Arc::new(image)).unwrap()).unwrap();
             assert!(found == model, "after {n}: {found:?}");
+        }
+    });
+}
+
+#[test]
+fn a_flush_ends_when_all_that_was_written_before_is_in_tables() {
+    in_time(|| {
+        let db = open(&SimFs::new(), Durability::Always);
+        for n in 0..50u64 {
+            db.put(&n.to_be_bytes(), b"").unwrap();
+            db.flush().unwrap();
+            let stats = db.stats();
+            assert_eq!((stats.sealed_memtables, stats.flushes), (0, n + 1));
         }
     });
 }

@@ -1,4 +1,6 @@
-//! A simulated disk that holds up one call for as long as a test likes.
+//! A simulated disk that holds up one call for as long as a test likes, and then lets it go on or fail.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::io;
 use std::path::Path;
@@ -10,6 +12,9 @@ use parking_lot::Mutex;
 
 use super::common::DEADLINE;
 
+/// Bytes of a record of the log that brings no change (`docs/format.md`).
+const MARKER_LEN: usize = 17 + 24;
+
 /// What is held up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Call {
@@ -17,6 +22,8 @@ pub enum Call {
     Read,
     /// The creation of a segment of the log.
     CreateSegment,
+    /// A write of a group to the log.
+    WriteGroup,
 }
 
 /// The call to be held up next: which, how many of its kind pass before it, and the ends of its [`Hold`].
@@ -27,18 +34,27 @@ pub struct HeldDisk {
     next: Next,
 }
 
-struct HeldFile(Arc<dyn File>, Next);
+struct HeldFile {
+    file: Arc<dyn File>,
+    next: Next,
+    is_log: bool,
+}
 
 /// The call goes on when this is dropped.
 pub struct Hold {
     begun: Receiver<()>,
-    _end: Sender<()>,
+    end: Sender<()>,
 }
 
 impl Hold {
     /// Waits until the call has been made.
     pub fn wait(&self) {
         self.begun.recv_timeout(DEADLINE).expect("the call is made");
+    }
+
+    /// Lets the call fail, having done nothing.
+    pub fn fail(self) {
+        self.end.send(()).expect("the call waits");
     }
 }
 
@@ -50,13 +66,13 @@ impl HeldDisk {
     /// Holds up one call, after `passing` others of its kind.
     pub fn hold(&self, call: Call, passing: u64) -> Hold {
         let (begins, begun) = channel();
-        let (_end, ends) = channel();
+        let (end, ends) = channel();
         *self.next.lock() = Some((call, passing, begins, ends));
-        Hold { begun, _end }
+        Hold { begun, end }
     }
 }
 
-fn wait_if_held(next: &Next, call: Call) {
+fn wait_if_held(next: &Next, call: Call) -> io::Result<()> {
     let mut guard = next.lock();
     match &mut *guard {
         Some((held, passing, ..)) if *held == call && *passing > 0 => *passing -= 1,
@@ -66,21 +82,25 @@ fn wait_if_held(next: &Next, call: Call) {
             // Nobody may be waiting for it.
             let _ = begins.send(());
             // An error is the drop of the other end.
-            let _ = ends.recv();
+            if ends.recv().is_ok() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
         }
         _ => {}
     }
+    Ok(())
 }
 
 impl Fs for HeldDisk {
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        if name.ends_with(".wal") {
-            wait_if_held(&self.next, Call::CreateSegment);
+        let is_log = name.ends_with(".wal");
+        if is_log {
+            wait_if_held(&self.next, Call::CreateSegment)?;
         }
-        self.disk.create(name)
+        Ok(Arc::new(HeldFile { file: self.disk.create(name)?, next: self.next.clone(), is_log }))
     }
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(HeldFile(self.disk.open(name)?, self.next.clone())))
+        Ok(Arc::new(HeldFile { file: self.disk.open(name)?, next: self.next.clone(), is_log: false }))
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.disk.rename(from, to)
@@ -107,16 +127,20 @@ impl Fs for HeldDisk {
 
 impl File for HeldFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_at(bytes, offset)
+        // Zeros are the part that is filled ahead; a header or a marker is shorter.
+        if self.is_log && bytes.len() > MARKER_LEN && bytes.iter().any(|&byte| byte != 0) {
+            wait_if_held(&self.next, Call::WriteGroup)?;
+        }
+        self.file.write_at(bytes, offset)
     }
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        wait_if_held(&self.1, Call::Read);
-        self.0.read_at(buffer, offset)
+        wait_if_held(&self.next, Call::Read)?;
+        self.file.read_at(buffer, offset)
     }
     fn sync(&self) -> io::Result<()> {
-        self.0.sync()
+        self.file.sync()
     }
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::BTreeMap;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use chronos::codec::Rng;
@@ -36,6 +37,17 @@ pub fn until(mut done: impl FnMut() -> bool) {
     while !done() {
         assert!(started.elapsed() < DEADLINE, "it never happened");
         std::thread::yield_now();
+    }
+}
+
+/// Runs `work` with a deadline.
+pub fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(work()));
+    match receiver.recv_timeout(DEADLINE) {
+        Ok(result) => result,
+        Err(mpsc::RecvTimeoutError::Disconnected) => panic!("it panicked"),
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
     }
 }
 
