@@ -206,10 +206,16 @@ pub(crate) fn written_bytes(version: &Version, tables: &[TableMeta]) -> u64 {
 pub(crate) fn mark_obsolete<'a>(version: &Version, dropped: impl Iterator<Item = &'a Arc<TableHandle>>) {
     let mut files: HashMap<FileNumber, &Arc<BlobHandle>> =
         dropped.flat_map(|table| table.blobs()).map(|blob| (blob.number, blob)).collect();
-    if !files.is_empty() && !seeded(Defect::BlobDeletedEarly) {
+    let early = seeded(Defect::BlobDeletedEarly);
+    if !files.is_empty() && !early {
         version.tables().flat_map(|(_, table)| &table.meta.blobs).for_each(|blob| {
             files.remove(&blob.file);
         });
     }
-    files.into_values().for_each(|blob| blob.mark_obsolete());
+    for blob in files.into_values() {
+        blob.mark_obsolete();
+        if early {
+            blob.deleter.delete(FileName::Blob(blob.number));
+        }
+    }
 }
