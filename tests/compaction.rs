@@ -144,9 +144,10 @@ fn fifo_drops_what_is_too_old() {
 #[test]
 fn a_large_job_of_which_a_part_fails_leaves_everything_as_it_was() {
     for stepped in [true, false] {
-        for (call, most) in [(CallKind::Create, 40), (CallKind::Write, 40), (CallKind::Sync, 40)] {
+        for call in [CallKind::Create, CallKind::Write, CallKind::Sync] {
             let mut failed = 0;
-            for nth in (0..most).step_by(3) {
+            // Some 37 tables are written. After them comes the edit: of one that fails the tables stay until that is certain.
+            for nth in (0..36).step_by(3) {
                 let disk = SimFs::new();
                 let options =
                     options().compaction_threads(4).memtable_bytes(1 << 20).idle_after(Duration::from_secs(3600));
