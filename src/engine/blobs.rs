@@ -142,8 +142,8 @@ pub(crate) fn level_bytes(version: &Version, level: usize) -> u64 {
     version.levels[level].iter().flat_map(|table| &table.meta.blobs).map(|blob| blob.used_bytes).sum()
 }
 
-/// The files with so much garbage that their values should move: the worst, as many as go at a time.
-pub(crate) fn wasteful(version: &Version, idle: bool) -> BTreeSet<FileNumber> {
+/// The files with so much garbage that their values should move: from the worst on as many as go at a time.
+pub(crate) fn wasteful(version: &Version, idle: bool) -> Vec<FileNumber> {
     let all = stats(version);
     let percent = match idle {
         true => IDLE_WASTE_PERCENT,
@@ -155,7 +155,7 @@ pub(crate) fn wasteful(version: &Version, idle: bool) -> BTreeSet<FileNumber> {
 }
 
 /// For a compaction of everything: of these files the worst, as many as go at a time.
-pub(crate) fn wasteful_of(version: &Version, files: &BTreeSet<FileNumber>) -> BTreeSet<FileNumber> {
+pub(crate) fn wasteful_of(version: &Version, files: &BTreeSet<FileNumber>) -> Vec<FileNumber> {
     let there = with_garbage(version, IDLE_WASTE_PERCENT).into_iter().filter(|blob| files.contains(&blob.file));
     worst(there.collect(), &stats(version))
 }
@@ -170,7 +170,7 @@ fn with_garbage(version: &Version, percent: u64) -> Vec<BlobUse> {
     uses(version).into_values().filter(much).collect()
 }
 
-fn worst(mut files: Vec<BlobUse>, all: &BlobStats) -> BTreeSet<FileNumber> {
+fn worst(mut files: Vec<BlobUse>, all: &BlobStats) -> Vec<FileNumber> {
     let part = |blob: &BlobUse| blob.garbage() as f64 / blob.file_bytes as f64;
     files.sort_by(|a, b| part(b).total_cmp(&part(a)));
     let mut moved = 0;

@@ -15,6 +15,12 @@ use crate::storage::wal::Room;
 /// How far the first log segment after a start is filled ahead: the next one is ready long before it is full.
 const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
 
+/// How large tables become: few files for much data, while what one step of compaction writes stays small beside it.
+const TABLE_BYTES: u64 = 32 << 20;
+
+/// However little memory there is: each table takes some hundred bytes of it, and a descriptor while it is read.
+const LEAST_TABLE_BYTES: u64 = 2 << 20;
+
 /// Half of what a memtable's records can be addressed in; a batch may come on top.
 const MAX_MEMTABLE_BYTES: usize = 16 << 30;
 
@@ -123,7 +129,7 @@ impl Default for Options {
             cache_bytes: 128 << 20,
             // Long enough that preparing the next one is rare, short enough that an empty database stays small.
             segment_bytes: 16 << 20,
-            table_bytes: 32 << 20,
+            table_bytes: TABLE_BYTES,
             level_bytes: 128 << 20,
             block_bytes: 4 << 10,
             blob_threshold: Some(BLOB_THRESHOLD),
@@ -159,6 +165,7 @@ impl Options {
         let bytes = bytes.max(8 << 20);
         self = self.memtable_bytes(bytes / 8).level_bytes(bytes as u64 / 2);
         self.cache_bytes = bytes / 2;
+        self.table_bytes = (bytes as u64 / 8).clamp(LEAST_TABLE_BYTES, TABLE_BYTES);
         self
     }
 

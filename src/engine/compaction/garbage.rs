@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::pick::View;
-use super::task::{Task, Why};
+use super::task::{Task, Why, batch};
 use crate::engine::retention::Floor;
 use crate::engine::version::{LEVELS, TableHandle, Version};
 use crate::storage::manifest::TableMeta;
@@ -18,9 +18,6 @@ const SHARE: u64 = 4;
 
 /// ... and when there is nothing better to do, of this many.
 const IDLE_SHARE: u64 = 20;
-
-/// One task rewrites neighbours up to this many full tables together, so that what is left of them is one table again.
-const BATCH_TABLES: u64 = 4;
 
 /// Entries that nobody needs, about; if not 0, then at least one.
 fn garbage(meta: &TableMeta, floor: Floor) -> u64 {
@@ -44,16 +41,9 @@ pub(crate) fn pick(view: &View<'_>) -> Option<Task> {
     if let Some((target, met)) = first_met(view.version, level, worst) {
         return Some(Task::merge(Why::Garbage, vec![(level, vec![worst.clone()]), (target, met)], target));
     }
-    let from = view.version.levels[level].iter().skip_while(|table| table.meta.number != worst.meta.number);
-    let mut room = BATCH_TABLES * view.options.table_bytes;
-    let fits = |table: &&Arc<TableHandle>| {
-        let first = table.meta.number == worst.meta.number;
-        let fits = first || table.meta.size <= room && due(&table.meta);
-        room = room.saturating_sub(table.meta.size);
-        fits && (first || first_met(view.version, level, table).is_none())
-    };
-    let batch: Vec<_> = from.take_while(fits).cloned().collect();
-    Some(Task::merge(Why::Garbage, vec![(level, batch)], level))
+    let joins = |table: &TableHandle| due(&table.meta) && first_met(view.version, level, table).is_none();
+    let tables = batch(&view.version.levels[level], worst, view.options.table_bytes, joins);
+    Some(Task::merge(Why::Garbage, vec![(level, tables)], level))
 }
 
 /// The first level below `level` that the table's range meets, and what of it.

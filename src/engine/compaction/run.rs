@@ -61,7 +61,7 @@ impl Shared {
         let files = all_wasteful(&self.state().version);
         loop {
             let _turn = self.compaction_turn()?;
-            let Some(task) = values::pick_of(&self.state().version, &files) else { break };
+            let Some(task) = values::pick_of(&self.state().version, self.options.table_bytes, &files) else { break };
             self.run_unless_damaged(&task)?;
         }
         // Done, but for what cannot be.

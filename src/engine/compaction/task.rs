@@ -11,6 +11,9 @@ use crate::storage::names::FileNumber;
 /// Tables of level 0 that one task takes, so that its memory has a bound: each is a stream of its own.
 pub(crate) const MAX_L0_INPUTS: usize = 32;
 
+/// One task rewrites neighbours up to this many full tables together, so that what is left of them is one table again.
+const BATCH_TABLES: u64 = 4;
+
 /// A moved table should have this part of a full one. Smaller ones are merged with what is near them, lest they pile up.
 const SMALL_PART: u64 = 4;
 
@@ -111,7 +114,7 @@ impl Task {
     pub(crate) fn moving(&self, version: &Version) -> BTreeSet<FileNumber> {
         match self.tables().all(|(_, table)| table.meta.blobs.is_empty()) {
             true => BTreeSet::new(),
-            false => wasteful(version, false).union(&self.moving).copied().collect(),
+            false => wasteful(version, false).iter().chain(&self.moving).copied().collect(),
         }
     }
 
@@ -163,6 +166,24 @@ impl Task {
 /// Bytes of these tables.
 pub(crate) fn bytes(tables: &[Arc<TableHandle>]) -> u64 {
     tables.iter().map(|table| table.meta.size).sum()
+}
+
+/// A table of a level that is rewritten where it is, and those behind it for as long as they join and all are up to
+/// [`BATCH_TABLES`] full ones: what is left of them may be fewer.
+pub(crate) fn batch(
+    tables: &[Arc<TableHandle>],
+    first: &Arc<TableHandle>,
+    table_bytes: u64,
+    joins: impl Fn(&TableHandle) -> bool,
+) -> Vec<Arc<TableHandle>> {
+    let mut room = BATCH_TABLES * table_bytes;
+    let mut fits = |table: &TableHandle| {
+        let fits = table.meta.number == first.meta.number || table.meta.size <= room && joins(table);
+        room = room.saturating_sub(table.meta.size);
+        fits
+    };
+    let from = tables.iter().skip_while(|table| table.meta.number != first.meta.number);
+    from.take_while(|table| fits(table)).cloned().collect()
 }
 
 /// The range that holds all of these tables.
