@@ -141,12 +141,12 @@ impl<'a> LogReader<'a> {
         self.bytes[self.at..].iter().all(|&byte| byte == 0)
     }
 
-    /// Valid records anywhere behind the current place, in order.
+    /// Valid records anywhere from the current place on, in order.
     pub(crate) fn later(&self) -> impl Iterator<Item = Record<'a>> + use<'_, 'a> {
-        let mut from = self.at + 1;
+        let mut from = self.at;
         std::iter::from_fn(move || {
             let salt = self.id.salt.to_le_bytes();
-            while from < self.bytes.len() {
+            loop {
                 // The salt stands 9 bytes into a record: a quick look before a checksum is spent.
                 let window = self.bytes.get(from + 9..)?;
                 let hit = from + memchr::memmem::find(window, &salt)?;
@@ -156,7 +156,6 @@ impl<'a> LogReader<'a> {
                 }
                 from = hit + 1;
             }
-            None
         })
     }
 
@@ -179,8 +178,7 @@ impl<'a> LogReader<'a> {
             bytes,
             at: HEADER_LEN,
         });
-        let mut readable =
-            readers.filter(|reader| reader.record_at(HEADER_LEN).is_some() || reader.later().next().is_some());
+        let mut readable = readers.filter(|reader| reader.later().next().is_some());
         (readable.next(), Some(error))
     }
 
@@ -297,6 +295,19 @@ mod tests {
             let valid = reader.unwrap().pieces().filter(|piece| matches!(piece, Piece::Valid(_)));
             assert_eq!(valid.count(), 3, "byte {at}");
         }
+    }
+
+    #[test]
+    fn behind_a_header_and_a_first_record_that_are_damaged_the_rest_is_found() {
+        let mut bytes = log(&[b"one", b"two"]);
+        let second = (HEADER_LEN + RECORD_HEADER_LEN + 3) as u64;
+        // The magic, and the salt of the first record: the header alone still has it.
+        bytes[0] ^= 1;
+        bytes[HEADER_LEN + 9] ^= 1;
+        let (reader, problem) = LogReader::salvage("test", &bytes, ID.magic, ID.number);
+        assert!(problem.is_some());
+        let pieces: Vec<_> = reader.unwrap().pieces().map(data_of).collect();
+        assert_eq!(pieces, [Piece::Damage(HEADER_LEN as u64..second), Piece::Valid(&b"two"[..])]);
     }
 
     fn data_of<'a>(piece: Piece<Record<'a>>) -> Piece<&'a [u8]> {

@@ -82,6 +82,25 @@ fn numbers_that_cannot_be_are_refused() {
     }
 }
 
+#[test]
+fn range_tombstones_that_are_none_and_an_end_that_says_two_things_are_refused() {
+    let encoded = |nth: usize| {
+        let mut bytes = Vec::new();
+        encode(&edit()[nth..=nth], &mut bytes);
+        bytes
+    };
+    // Behind everything else: how many range tombstones, and how the table ends.
+    let mut none = encoded(4);
+    let at = none.len() - 1 - size_of::<u64>();
+    assert_eq!(none[at..], [3, 0, 0, 0, 0, 0, 0, 0, 1]);
+    none[at] = 0;
+    assert_eq!(decode(&none), None);
+    let mut two = encoded(4);
+    *two.last_mut().unwrap() = 2;
+    assert_eq!(decode(&two), None, "it ends before b, and nowhere");
+    assert_eq!(encoded(6).last(), Some(&2));
+}
+
 const NUMBER: FileNumber = FileNumber(12);
 const NAME: &str = "000012.manifest";
 
@@ -157,6 +176,7 @@ fn a_manifest_that_cannot_be_begun_leaves_nothing_unless_current_may_name_it() {
         (CallKind::Write, 0, 0),
         (CallKind::Write, 1, 0),
         (CallKind::Sync, 0, 0),
+        (CallKind::Remove, 0, 0),
         (CallKind::Create, 1, 0),
         (CallKind::Sync, 1, 0),
         (CallKind::SyncDir, 0, 0),

@@ -322,6 +322,15 @@ mod tests {
     }
 
     #[test]
+    fn of_a_record_that_cannot_be_read_all_of_its_bytes_are_damage() {
+        let bytes = with_kind(9);
+        let (pieces, problem) = SegmentReader::salvage(NUMBER, &bytes);
+        assert!(problem.is_none());
+        assert_eq!(pieces[0], Piece::Damage(32..32 + GROUP_PREFIX_LEN as u64));
+        assert!(matches!(&pieces[1..], [Piece::Valid(group)] if group.batches == PUT_AND_DELETE), "{pieces:?}");
+    }
+
+    #[test]
     fn a_record_behind_damage_tells_what_was_durable() {
         let mut bytes = segment();
         bytes[32 + 20] ^= 1;
@@ -337,13 +346,16 @@ mod tests {
 
     #[test]
     fn positions_that_cannot_be_are_damage() {
-        for (first, watermark) in [(0, 0), (u64::MAX, 0), (1, u64::MAX)] {
+        let last = SeqNo::LIMIT.0;
+        for (first, watermark, can_be) in
+            [(0, 0, false), (last, 0, true), (last + 1, 0, false), (1, last, true), (1, last + 1, false)]
+        {
             let fs = SimFs::new();
             let mut segment = SegmentWriter::create(&fs, NUMBER, 1, Room { bytes: 0, filled: true }).unwrap();
             let position = Position { first: SeqNo(first), watermark: SeqNo(watermark), time_ms: 0 };
             group(&mut segment, PUT_AND_DELETE, position);
             let bytes = fs.read_file(NAME).unwrap();
-            assert!(SegmentReader::open(NUMBER, &bytes).unwrap().next().is_err(), "{first} {watermark}");
+            assert_eq!(SegmentReader::open(NUMBER, &bytes).unwrap().next().is_ok(), can_be, "{first} {watermark}");
         }
     }
 }
