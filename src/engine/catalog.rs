@@ -259,12 +259,6 @@ impl Catalog {
         }
     }
 
-    /// Makes the manifest know of every closed segment.
-    pub(crate) fn record_closed_segments(&self) -> Result<()> {
-        let unrecorded = self.segments.lock().values().any(|segment| segment.closed.is_some() && !segment.recorded);
-        if unrecorded { self.commit(Edit::new(), |_| {}) } else { Ok(()) }
-    }
-
     /// Bytes of log that a restart would have to read.
     pub(crate) fn closed_log_bytes(&self) -> u64 {
         self.segments.lock().values().filter_map(|segment| segment.closed).map(|closed| closed.len).sum()
@@ -299,9 +293,8 @@ impl Catalog {
     }
 
     fn append(&self, inner: &mut Inner, edit: &[Change]) -> Result<()> {
-        let outgrown =
-            |manifest: &ManifestWriter| manifest.len() > REWRITE_MIN_BYTES.max(REWRITE_FACTOR * inner.live_len);
-        match inner.manifest.take_if(|manifest| !outgrown(manifest)) {
+        let live_len = inner.live_len;
+        match inner.manifest.take_if(|manifest| !has_outgrown(manifest.len(), live_len)) {
             Some(mut manifest) => {
                 // Taken out before the append: after an error this file must never be appended to again.
                 if let Err(error) = manifest.append(edit) {
@@ -383,3 +376,12 @@ fn drops(edit: &[Change], number: FileNumber) -> bool {
 fn adds(edit: &[Change], number: FileNumber) -> bool {
     edit.iter().any(|change| matches!(change, Change::AddTable { table, .. } if table.number == number))
 }
+
+/// Whether a manifest of `len` bytes is to be rewritten; that has left `live` of them the last time.
+fn has_outgrown(len: u64, live: u64) -> bool {
+    len > REWRITE_MIN_BYTES.max(REWRITE_FACTOR * live)
+}
+
+#[cfg(test)]
+#[path = "catalog_tests.rs"]
+mod tests;

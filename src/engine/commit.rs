@@ -270,11 +270,9 @@ impl Shared {
 
     pub(crate) fn wait_for_room(&self, writer: &mut MutexGuard<'_, Writer>) {
         let most = self.options.group_bytes();
-        if writer.group.len() <= most {
-            return;
-        }
-        let started = Instant::now();
+        let mut started = None;
         while writer.group.len() > most && writer.check_open().is_ok() {
+            started.get_or_insert_with(Instant::now);
             if self.options.stepped {
                 MutexGuard::unlocked(writer, || self.sync_some());
             } else {
@@ -282,7 +280,9 @@ impl Shared {
                 self.commit.room.wait(writer);
             }
         }
-        self.counters.log_waits.add(started);
+        if let Some(started) = started {
+            self.counters.log_waits.add(started);
+        }
     }
 
     /// Calls `waiter` once `seq` is durable or has failed; at once, on this thread, if it already is. If the log is
@@ -394,27 +394,33 @@ impl Shared {
 
 /// What can be seen to be wrong with a batch before it is applied.
 pub(crate) fn check(batch: &WriteBatch) -> Result<()> {
-    if batch.bytes().len() > MAX_BATCH_BYTES {
-        let what = format!("a batch of {} bytes is over the limit of {MAX_BATCH_BYTES}", batch.bytes().len());
+    check_batch_len(batch.bytes().len())?;
+    for op in batch.ops() {
+        match op {
+            Op::Put { key, value, .. } => check_lens(key.len(), value.len())?,
+            Op::Delete { key } => check_lens(key.len(), 0)?,
+            Op::DeleteRange { start, end } => check_range(start, end)?,
+        }
+    }
+    Ok(())
+}
+
+fn check_batch_len(len: usize) -> Result<()> {
+    if len > MAX_BATCH_BYTES {
+        let what = format!("a batch of {len} bytes is over the limit of {MAX_BATCH_BYTES}");
         return Err(Error::InvalidArgument(what));
     }
-    for op in batch.ops() {
-        let (key, value): (&[u8], &[u8]) = match op {
-            Op::Put { key, value, .. } => (key, value),
-            Op::Delete { key } => (key, b""),
-            Op::DeleteRange { start, end } => {
-                check_range(start, end)?;
-                continue;
-            }
-        };
-        if key.is_empty() || key.len() > MAX_KEY_BYTES {
-            let what = format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one has {}", key.len());
-            return Err(Error::InvalidArgument(what));
-        }
-        if value.len() > MAX_VALUE_BYTES {
-            let what = format!("a value has at most {MAX_VALUE_BYTES} bytes, this one has {}", value.len());
-            return Err(Error::InvalidArgument(what));
-        }
+    Ok(())
+}
+
+fn check_lens(key: usize, value: usize) -> Result<()> {
+    if key == 0 || key > MAX_KEY_BYTES {
+        let what = format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one has {key}");
+        return Err(Error::InvalidArgument(what));
+    }
+    if value > MAX_VALUE_BYTES {
+        let what = format!("a value has at most {MAX_VALUE_BYTES} bytes, this one has {value}");
+        return Err(Error::InvalidArgument(what));
     }
     Ok(())
 }
@@ -431,3 +437,7 @@ fn check_range(start: &[u8], end: Option<&[u8]>) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "commit_tests.rs"]
+mod tests;

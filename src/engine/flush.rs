@@ -18,7 +18,7 @@ use super::shared::{Job, Shared, State};
 use super::{Error, Result, SeqNo};
 use crate::codec::defect::{Defect, seeded};
 use crate::storage::End;
-use crate::storage::manifest::Change;
+use crate::storage::manifest::{Change, TableMeta};
 use crate::storage::{Charge, Fragments, Use};
 
 /// What bringing a memtable's keys into order takes for each.
@@ -102,9 +102,9 @@ impl Shared {
             return;
         }
         let ranges = state.active.ranges();
-        let gone = state.version.tables().filter(|(_, table)| {
-            ranges.cover(&table.meta.smallest, &table.meta.largest, SeqNo::MAX) > Some(table.meta.last_seq)
-        });
+        // All that a memtable has is newer than what tables have.
+        let covers = |table: &TableMeta| ranges.cover(&table.smallest, &table.largest, SeqNo::MAX).is_some();
+        let gone = state.version.tables().filter(|(_, table)| covers(&table.meta));
         let freed: u64 = gone.map(|(_, table)| table.meta.bytes_with_values()).sum();
         if freed > state.active.bytes() as u64 {
             let mut writer = self.commit.writer();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 use super::commit::{Failure, REMEMBERED_FAILURES};
-use super::options::Durability;
+use super::options::{Durability, Options};
 use super::shared::Shared;
 use super::{Error, Result, SeqNo};
 use crate::codec::defect::{Defect, seeded};
@@ -46,7 +46,7 @@ pub(crate) struct LogIo {
     /// Length of the segment that is synced.
     synced_len: u64,
     last_sync: Instant,
-    /// Whether anything was written since the last marker.
+    /// Whether anything was written since the last marker; only where there is a segment.
     unmarked: bool,
 }
 
@@ -95,9 +95,7 @@ impl Shared {
                 return false;
             }
             std::mem::swap(&mut writer.group, &mut io.buffer);
-            if io.buffer.len() > self.options.group_bytes() {
-                self.commit.room.notify_all();
-            }
+            self.commit.room.notify_all();
             (writer.group_first, writer.last_seq())
         };
         if seeded(Defect::AcknowledgedUnwritten) {
@@ -183,13 +181,12 @@ impl Shared {
     /// Hands the active memtable over to be flushed when the closed segments outgrow it: a few hot keys may never fill
     /// it, and until a flush every segment stays, to be replayed by the next start.
     fn bound_log(&self) {
-        let limit = (LOG_FACTOR * self.options.memtable_bytes as u64).max(2 * self.options.segment_bytes);
-        if self.catalog.closed_log_bytes() > limit && self.state().sealed.is_empty() {
+        if self.catalog.closed_log_bytes() > log_limit(&self.options) && self.state().sealed.is_empty() {
             self.seal_all();
         }
     }
 
-    /// Makes the next segment ready if there is none, and tells the manifest of closed ones.
+    /// Makes the next segment ready if there is none. The edit that adds it tells the manifest of those that are closed.
     pub(crate) fn prepare_segment(&self) -> Result<()> {
         self.prepare_segment_of(self.options.segment_room())
     }
@@ -200,7 +197,7 @@ impl Shared {
             let segment = self.catalog.new_segment(room)?;
             *self.commit.spare.lock() = Some(segment);
         }
-        self.catalog.record_closed_segments()
+        Ok(())
     }
 
     /// The log has failed: see the module's text.
@@ -275,7 +272,7 @@ impl Shared {
                     Err(error) => {
                         warn!(%error, retry_in = ?pause, "writes stay refused");
                         self.commit.log_work.wait(Some(pause));
-                        pause = (pause * 2).min(RESUME_PAUSES.1);
+                        pause = longer(pause);
                     }
                 }
                 continue;
@@ -328,7 +325,7 @@ impl Shared {
     /// tells that its last group was durable.
     pub(crate) fn mark_idle(&self) {
         let mut io = self.commit.io.lock();
-        if !io.unmarked || io.segment.is_none() || seeded(Defect::MarkerNotWritten) {
+        if !io.unmarked || seeded(Defect::MarkerNotWritten) {
             return;
         }
         let result = self.sync_log(&mut io).and_then(|()| {
@@ -419,5 +416,20 @@ impl Shared {
         for segment in io.segment.take().into_iter().chain(self.commit.spare.lock().take()) {
             self.catalog.close_segment(segment.number(), segment.len(), last, last);
         }
+        io.unmarked = false;
     }
 }
+
+/// How long the closed segments may be together before a memtable is flushed because of them.
+fn log_limit(options: &Options) -> u64 {
+    (LOG_FACTOR * options.memtable_bytes as u64).max(2 * options.segment_bytes)
+}
+
+/// The pause after one that has not helped.
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).min(RESUME_PAUSES.1)
+}
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

@@ -404,14 +404,16 @@ impl Replay {
         if self.floor < SeqNo::MAX && !batches.is_empty() {
             self.committed.push(Moment { seq: newest, time });
         }
-        if count > 0 {
-            self.active.apply(start, seq, self.floor);
-            self.changes += count;
-            if self.active.bytes() >= self.options.memtable_bytes {
-                let memtable = std::mem::take(&mut self.active);
-                self.sealed.push(Sealed { memtable, last_seq: self.last });
-            }
+        self.active.apply(start, seq, self.floor);
+        self.changes += count;
+        if self.active.bytes() >= self.options.memtable_bytes {
+            let memtable = std::mem::take(&mut self.active);
+            self.sealed.push(Sealed { memtable, last_seq: self.last });
         }
         true
     }
 }
+
+#[cfg(test)]
+#[path = "recovery_tests.rs"]
+mod tests;
