@@ -420,3 +420,29 @@ fn a_flush_ends_when_all_that_was_written_before_is_in_tables() {
         }
     });
 }
+
+/// `INFO` tells what a flush works on while it does: the order of the keys, and what is written at once.
+#[test]
+fn the_memory_that_a_flush_takes_is_told_while_it_takes_it() {
+    const KEYS: u64 = 100_000;
+    /// What the order of keys takes for each, and no more than that again for the rest.
+    const LEAST: u64 = 24 * KEYS;
+    in_time(|| {
+        let held = HeldDisk::new(&SimFs::new());
+        let db = Options::new().open_on(held.clone()).unwrap();
+        let mut batch = WriteBatch::new();
+        (0..KEYS).for_each(|n| batch.put(&n.to_be_bytes(), b""));
+        db.write(&batch).unwrap();
+        assert_eq!(db.stats().memory.jobs, 0);
+        let write = held.hold(Call::WriteTable, 0);
+        std::thread::scope(|scope| {
+            let flush = scope.spawn(|| db.flush());
+            write.wait();
+            let jobs = db.stats().memory.jobs;
+            assert!((LEAST..2 * LEAST).contains(&jobs), "{jobs}");
+            drop(write);
+            flush.join().unwrap().unwrap();
+        });
+        assert_eq!(db.stats().memory.jobs, 0);
+    });
+}

@@ -24,6 +24,8 @@ pub enum Call {
     CreateSegment,
     /// A write of a group to the log.
     WriteGroup,
+    /// A write to a table.
+    WriteTable,
 }
 
 /// The call to be held up next: which, how many of its kind pass before it, and the ends of its [`Hold`].
@@ -38,6 +40,7 @@ struct HeldFile {
     file: Arc<dyn File>,
     next: Next,
     is_log: bool,
+    is_table: bool,
 }
 
 /// The call goes on when this is dropped.
@@ -97,10 +100,11 @@ impl Fs for HeldDisk {
         if is_log {
             wait_if_held(&self.next, Call::CreateSegment)?;
         }
-        Ok(Arc::new(HeldFile { file: self.disk.create(name)?, next: self.next.clone(), is_log }))
+        let is_table = name.ends_with(".sst");
+        Ok(Arc::new(HeldFile { file: self.disk.create(name)?, next: self.next.clone(), is_log, is_table }))
     }
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(HeldFile { file: self.disk.open(name)?, next: self.next.clone(), is_log: false }))
+        Ok(Arc::new(HeldFile { file: self.disk.open(name)?, next: self.next.clone(), is_log: false, is_table: false }))
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.disk.rename(from, to)
@@ -130,6 +134,9 @@ impl File for HeldFile {
         // Zeros are the part that is filled ahead; a header or a marker is shorter.
         if self.is_log && bytes.len() > MARKER_LEN && bytes.iter().any(|&byte| byte != 0) {
             wait_if_held(&self.next, Call::WriteGroup)?;
+        }
+        if self.is_table {
+            wait_if_held(&self.next, Call::WriteTable)?;
         }
         self.file.write_at(bytes, offset)
     }
