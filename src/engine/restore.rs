@@ -237,3 +237,7 @@ impl Restoration<'_, '_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "restore_tests.rs"]
+mod tests;

@@ -321,3 +321,7 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "stats_tests.rs"]
+mod tests;

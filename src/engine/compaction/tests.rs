@@ -19,9 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Strategy;
+use super::garbage::pick_all;
 use super::pick::{View, pick};
 use super::rewrite::{Below, split};
-use super::task::Task;
+use super::task::{Action, Task};
 use crate::codec::{SeqNo, Slice};
 use crate::engine::retention::Floor;
 use crate::engine::version::{TableHandle, TableSource, Version};
@@ -260,4 +261,72 @@ fn a_tombstone_is_needed_while_a_deeper_level_may_hold_its_key() {
     assert_eq!(below(1), "cdeklmnop");
     assert_eq!(below(4), "dlmnop");
     assert_eq!(below(6), "");
+}
+
+#[test]
+fn compacting_everything_rewrites_what_would_become_smaller() {
+    let version = tree(&[
+        "0: a-z/1,tombstones=9",
+        "6: a-b/9 c-d/9,tombstones=1 e-f/9,ranges=1 g-h/9,older=1 i-j/9,expiring=1,from=1000 k-l/9,expiring=1,from=1001 m-n/9,older=1,damaged",
+    ]);
+    let picked = |seq: u64| {
+        let tasks = pick_all(&version, Floor { seq: SeqNo(seq), expired: 1_000 });
+        assert!(tasks.iter().all(|task| task.target == 6 && task.keeps_order(&version)));
+        tasks.iter().flat_map(Task::tables).map(|(_, table)| range(table)).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(picked(u64::MAX), "c-d e-f g-h i-j");
+    let first = version.levels[6].iter().map(|table| table.meta.first_seq.0).collect::<Vec<_>>();
+    assert_eq!(picked(first[3]), "g-h i-j", "somebody may still read what the newer ones hide");
+    assert_eq!(picked(first[3] - 1), "i-j");
+    assert!(pick_all(&tree(&["0: a-z/1,tombstones=9"]), Floor { seq: SeqNo::MAX, expired: 0 }).is_empty());
+}
+
+#[test]
+fn a_task_passes_no_older_version_that_it_does_not_take_along() {
+    let version = tree(&["0: a-c/1 b-d/1 a-c/2 x-z/3", "3: a-m/40 n-z/50", "6: a-z/600"]);
+    let keeps = |action: Action, inputs: &[(usize, &[usize])], target: usize| {
+        let inputs = inputs.iter().map(|(level, tables)| {
+            (*level, tables.iter().map(|table| version.levels[*level][*table].clone()).collect())
+        });
+        let task = Task { action, ..Task::merge(super::task::Why::Asked, inputs.collect(), target) };
+        assert!(task.is_still_there(&version));
+        assert_eq!(task.bytes(), task.tables().map(|(_, table)| table.meta.size).sum::<u64>());
+        assert!(!task.is_still_there(&tree(&["0: q-r/1"])));
+        task.keeps_order(&version)
+    };
+    let merge = |inputs: &[(usize, &[usize])], target| keeps(Action::Merge, inputs, target);
+    assert!(merge(&[(0, &[0, 1, 2]), (3, &[0])], 3));
+    assert!(!merge(&[(0, &[0, 1, 2])], 3), "what it meets below");
+    assert!(!merge(&[(0, &[0, 1, 2]), (6, &[0])], 6), "what lies between");
+    assert!(merge(&[(0, &[3]), (3, &[1])], 3), "it meets nothing else");
+    assert!(!merge(&[(0, &[0, 1]), (3, &[0])], 3), "an older one stays above");
+    assert!(merge(&[(0, &[2]), (3, &[0])], 3), "newer ones may stay");
+    assert!(merge(&[(3, &[0])], 3), "a table is rewritten where it is");
+    assert!(merge(&[(0, &[0, 1])], 0), "in level 0 the oldest may stay");
+    assert!(!merge(&[(0, &[0, 2])], 0), "but none in the middle");
+    assert!(keeps(Action::Drop, &[(3, &[0])], 3) && keeps(Action::Drop, &[(0, &[0])], 6));
+    let bytes = Task::merge(super::task::Why::Asked, vec![(0, version.levels[0].to_vec())], 6).bytes();
+    assert_eq!(bytes, 1 + 1 + 2 + 3);
+}
+
+#[test]
+fn a_table_lies_within_a_range_that_has_all_of_it() {
+    let version = tree(&["0: b-d/1", "6: g-i/1 k-m/1"]);
+    let within =
+        |start: &str, end: &str| version.has_table_within(start.as_bytes(), &End::before(Some(end.as_bytes())));
+    for (start, end, is) in [
+        ("a", "z", true),
+        ("b", "e", true),
+        ("bb", "e", false),
+        ("b", "d", false),
+        ("e", "g", false),
+        ("g", "j", true),
+        ("gg", "j", false),
+        ("g", "i", false),
+        ("h", "n", true),
+        ("h", "m", false),
+        ("n", "z", false),
+    ] {
+        assert_eq!(within(start, end), is, "{start} to before {end}");
+    }
 }
