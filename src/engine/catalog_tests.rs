@@ -98,3 +98,20 @@ fn after_a_close_nothing_is_changed() {
     assert!(matches!(shared.catalog.record_last_seq(SeqNo(1)), Err(Error::Closed)));
     assert_eq!(disk.calls(), calls);
 }
+
+#[test]
+fn a_table_that_moves_to_another_level_keeps_its_file() {
+    let disk = SimFs::new();
+    let shared = open(&disk, Options::new());
+    put(&shared, b"a").unwrap();
+    shared.flush_all().unwrap();
+    let table = shared.state().version.levels[0][0].meta.clone();
+    let number = table.number;
+    let edit = vec![Change::DropTable { level: 0, number }, Change::AddTable { level: 6, table }];
+    shared.catalog.commit(edit, |version| shared.install(version)).unwrap();
+    // Not closed: what nobody needs goes with its last reader.
+    drop(shared);
+    let shared = open(&disk, Options::new());
+    assert_eq!(shared.state().version.levels[6].len(), 1);
+    assert!(shared.state().get(b"a", SeqNo::MAX).unwrap().is_some());
+}

@@ -172,3 +172,30 @@ fn a_lazy_log_that_has_lost_nothing_resumes_without_a_flush() {
     assert!(shared.state().sealed.is_empty());
     put(&shared, b"b").unwrap();
 }
+
+#[test]
+fn a_writer_that_has_synced_wakes_the_log_thread_once_to_notice_when_the_log_falls_idle() {
+    // As a running database, but without its threads.
+    let shared = open(&SimFs::new(), Options { stepped: false, ..options() });
+    put(&shared, b"a").unwrap();
+    assert!(shared.commit.log_work.is_set() && shared.commit.log_work.wait(None));
+    put(&shared, b"b").unwrap();
+    assert!(!shared.commit.log_work.is_set(), "it is watching");
+    assert_eq!(shared.commit.durable(), SeqNo(2));
+}
+
+#[test]
+fn a_failure_that_the_manifest_could_not_be_told_of_is_told_by_its_next_edit() {
+    let disk = SimFs::new();
+    let shared = open(&disk, options());
+    put(&shared, b"a").unwrap();
+    // Of the log, and of the edit that says so.
+    disk.fail(Fault::new(CallKind::Sync, 0, Errno::IO));
+    disk.fail(Fault::new(CallKind::Sync, 1, Errno::IO));
+    assert!(matches!(put(&shared, b"failed"), Err(Error::ReadOnly(_))));
+    assert_eq!(disk.struck(), 2);
+    shared.catalog.commit(Vec::new(), |_| {}).unwrap();
+    let restarted = open(&killed(&disk), options());
+    assert!(has(&restarted, b"a") && !has(&restarted, b"failed"));
+    assert_eq!(put(&restarted, b"b").unwrap(), SeqNo(3), "no position is given out twice");
+}
