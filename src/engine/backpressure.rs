@@ -223,6 +223,20 @@ mod tests {
     }
 
     #[test]
+    fn what_damage_holds_up_slows_nobody_down_but_tables_do() {
+        let source = TableSource::new(Arc::new(SimFs::new()), Arc::new(BlockCache::with_capacity(0)));
+        let options = Options::new().memtable_bytes(800).level_bytes(1_000);
+        for (tables, all) in [(1, 0.0), (L0_HARD, 1.0)] {
+            let edit = [with(0, tables as u64, 90_000), with(6, 1, 80_000)].concat();
+            let version = Version::default().edited(&edit, &source).unwrap();
+            assert_eq!(behind(&version, &options), 1.0, "much is owed");
+            let damage = Error::Corrupt { file: "a table".to_owned(), what: "damage".to_owned(), offset: 0 };
+            version.levels[6][0].note(&damage);
+            assert_eq!(behind(&version, &options), all, "{tables} tables");
+        }
+    }
+
+    #[test]
     fn values_that_are_garbage_or_may_replace_some_slow_writes_down_beside_the_others() {
         let pointing = |level: u8, used: &[(u64, u64)]| {
             let mut edit = with(level, 1, 1);

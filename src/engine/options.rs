@@ -321,3 +321,35 @@ impl Options {
         Db::open_on(fs, self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_shared_out_as_it_is_said() {
+        for (given, memtable, cache, level, table, group) in [
+            (0, 1 << 20, 4 << 20, 4 << 20, 2 << 20, LEAST_GROUP_BYTES.max(512 << 10)),
+            (64 << 20, 8 << 20, 32 << 20, 32 << 20, 8 << 20, 4 << 20),
+            (1 << 30, 128 << 20, 512 << 20, 512 << 20, 32 << 20, 32 << 20),
+        ] {
+            let options = Options::new().memory(given);
+            assert_eq!((options.memtable_bytes, options.cache_bytes), (memtable, cache), "{given}");
+            assert_eq!((options.level_bytes, options.table_bytes), (level, table), "{given}");
+            assert_eq!(options.group_bytes(), group, "{given}");
+        }
+    }
+
+    #[test]
+    fn segments_are_filled_ahead_where_each_group_is_synced_and_the_first_is_short() {
+        let rooms = |durability| {
+            let options = Options::new().durability(durability).segment_bytes(16 << 20);
+            [options.first_segment_room(), options.segment_room()].map(|room| (room.bytes, room.filled))
+        };
+        assert_eq!(rooms(Durability::Always), [(4 << 20, true), (16 << 20, true)]);
+        for lazy in [Durability::Os, Durability::Interval(Duration::from_secs(1))] {
+            assert_eq!(rooms(lazy), [(4 << 20, false), (16 << 20, false)]);
+        }
+        assert_eq!(Options::new().segment_bytes(1_000).first_segment_room().bytes, 1_000);
+    }
+}

@@ -330,3 +330,18 @@ fn what_a_lazy_log_has_lost_is_flushed() {
         assert_eq!(db.range::<&[u8]>(..).count() as u64, written + 1);
     }
 }
+
+#[test]
+fn a_database_that_is_dropped_is_closed() {
+    let disk = SimFs::new();
+    let db = open(&disk, tiny());
+    db.put(b"a", b"1").unwrap();
+    let another = db.clone();
+    drop(db);
+    another.put(b"b", b"2").unwrap();
+    drop(another);
+    let names = crate::fs::Fs::list(&disk).unwrap();
+    assert!(!names.iter().any(|name| name.ends_with(".wal")), "tables have it all: {names:?}");
+    let db = open(&disk, tiny());
+    assert_eq!((db.range::<&[u8]>(..).count(), db.stats().last_seq), (2, 2));
+}

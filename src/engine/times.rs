@@ -231,6 +231,19 @@ mod tests {
     }
 
     #[test]
+    fn after_a_start_what_no_sample_reaches_was_committed_now() {
+        let mut times = Times::new(1_000, at(10, 5_000));
+        times.stamp_rest(SeqNo(10), 5_300);
+        assert_eq!((times.window(), times.len()), (1_000, 0), "it is the oldest");
+        times.stamp_rest(SeqNo(12), 5_400);
+        times.stamp_rest(SeqNo(11), 5_500);
+        assert_eq!(times.len(), 1);
+        assert_eq!([11, 12, 13].map(|seq| times.time_of(SeqNo(seq))), [Some(5_400), Some(5_400), None]);
+        times.stamp_rest(SeqNo(13), 5_600);
+        assert_eq!((times.len(), times.time_of(SeqNo(13))), (2, Some(5_600)));
+    }
+
+    #[test]
     fn the_window_gives_up_what_is_older_and_never_takes_it_back() {
         let mut times = Times::new(1_000, at(10, 5_000));
         let stamped = [(11, 5_100), (12, 5_200), (13, 5_300)].map(|(seq, now)| times.stamp(SeqNo(seq), now));
