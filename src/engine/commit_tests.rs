@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::*;
 use crate::engine::Options;
 use crate::engine::recovery::recover;
+use crate::engine::shared::Job;
 use crate::fs::SimFs;
+use crate::fs::sim::{CallKind, Errno, Fault};
 
 fn open(options: Options) -> Shared {
     recover(Arc::new(SimFs::new()), options.segment_bytes(4_000).stepped()).unwrap()
@@ -102,4 +104,28 @@ fn sizes_are_refused_from_the_first_byte_over_the_limit() {
     ] {
         assert_eq!(refused(check_range(start, end)), wrong, "{} {:?}", start.len(), end.map(<[u8]>::len));
     }
+}
+
+#[test]
+fn a_flush_waits_for_what_was_sealed_although_later_positions_have_failed() {
+    let disk = SimFs::new();
+    // As a running database, but without its threads.
+    let shared = recover(Arc::new(disk.clone()), Options::new().segment_bytes(4_000)).unwrap();
+    let put = |key: &[u8]| shared.wait_durable(shared.submit(&one(key, b"1")).unwrap());
+    put(b"a").unwrap();
+    shared.seal_all();
+    disk.fail(Fault::new(CallKind::Sync, 0, Errno::IO));
+    put(b"failed").unwrap_err();
+    shared.resume().unwrap();
+    shared.flush_work.wait(None);
+    std::thread::scope(|scope| {
+        let flush = scope.spawn(|| shared.flush_all().map(|()| shared.state().sealed.len()));
+        // It asks for the flush, or has returned too early.
+        shared.flush_work.wait(Some(Duration::from_secs(10)));
+        if !flush.is_finished() {
+            assert!(shared.flush_oldest().unwrap());
+            shared.job_ended(Job::Flush, &Ok(()));
+        }
+        assert_eq!(flush.join().unwrap().unwrap(), 0, "memtables that are still not in tables");
+    });
 }
