@@ -1,16 +1,23 @@
 //! chronos-server: arguments, logging, exit codes; the rest is in the library.
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write, stderr};
+use std::path::PathBuf;
 use std::process::{ExitCode, exit};
 
-use chronos::server::{Config, Error, Server, ShutdownHandle};
-use clap::{CommandFactory, Parser, ValueEnum};
+use chronos::server::{Config, Error, Server, ShutdownHandle, config_file};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
 /// A durable key-value server. Type into it with nc, or use any Redis client.
 #[derive(Parser)]
 #[command(name = "chronos-server", version, max_term_width = 120, after_help = EXAMPLES)]
 struct Arguments {
+    /// Read the flags that are not given here, nor as variables, from this TOML file: `memory = "1GiB"` is --memory 1GiB
+    // It is read before all others: see `config_file`.
+    #[arg(long = "config", id = "config", env = "CHRONOS_CONFIG", value_name = "FILE")]
+    _file: Option<PathBuf>,
+
     #[command(flatten)]
     config: Config,
 
@@ -33,6 +40,7 @@ enum LogFormat {
 const EXAMPLES: &str = "Examples:
   chronos-server                                    serve ./chronos-data on 127.0.0.1:6379
   chronos-server --dir /var/lib/chronos --port 7000
+  chronos-server --config /etc/chronos.toml         a file with lines such as: port = 7000
   chronos-server --durability 1s                    faster; a crash may lose the last second
   printf 'SET greeting hello\\nGET greeting\\n' | nc -N 127.0.0.1 6379
   redis-cli -p 6379 SET greeting hello
@@ -46,7 +54,7 @@ const EXIT_INTERRUPTED: i32 = 130;
 const EXIT_PANICKED: i32 = 101;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
     start_logging(&arguments);
     end_on_panic();
     match serve(arguments.config) {
@@ -59,6 +67,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn parse(arguments: Vec<OsString>) -> Result<Arguments, clap::Error> {
+    let mut command = Arguments::command();
+    let matches = config_file::parse(&command, arguments)?;
+    Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
 fn serve(config: Config) -> Result<(), Error> {

@@ -48,6 +48,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "files", run: engine::files, seeds: engine::file_seeds, cost: 20 },
     Target { name: "operations", run: engine::operations, seeds: engine::operation_seeds, cost: 20 },
     Target { name: "units", run: crate::server::fuzz::units, seeds: crate::server::fuzz::unit_seeds, cost: 1 },
+    Target { name: "config", run: crate::server::fuzz::config, seeds: crate::server::fuzz::config_seeds, cost: 20 },
     Target { name: "words", run: crate::command::fuzz::words, seeds: crate::command::fuzz::word_seeds, cost: 1 },
     Target { name: "glob", run: glob::run, seeds: glob::seeds, cost: 1 },
 ];

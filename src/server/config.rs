@@ -29,7 +29,7 @@ pub struct Config {
     pub memory: usize,
 
     /// How tables are merged; may be another than the last time. `leveled`: little space, quick reads. `tiered`: fewer
-    /// bytes written, up to twice the space, slower reads. `fifo`: nothing is merged, the oldest data is dropped
+    /// bytes written, up to three times the space, slower reads. `fifo`: nothing is merged, the oldest data is dropped
     #[arg(long, env = "CHRONOS_COMPACTION", value_name = "STRATEGY", default_value = "leveled", help_heading = "Data")]
     pub compaction: Compaction,
 

@@ -7,6 +7,7 @@
 mod budget;
 mod clients;
 mod config;
+pub mod config_file;
 mod connection;
 mod descriptors;
 mod drainer;

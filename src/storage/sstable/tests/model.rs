@@ -55,10 +55,10 @@ fn round_trip(seed: u64) {
         let bounds =
             keys.iter().step_by(keys.len() / 12).flat_map(|key| [Bound::Included(&key[..]), Bound::Excluded(&key[..])]);
         for bound in bounds.chain([Bound::Unbounded]) {
-            let behind = |entry: &&Entry| (bound, Bound::Unbounded).contains(&entry.key[..]);
+            let behind = |entry: &&Entry| RangeBounds::<[u8]>::contains(&(bound, Bound::Unbounded), &entry.key[..]);
             let expected: Vec<Entry> = entries.iter().filter(behind).cloned().collect();
             assert_eq!(forward(&table, bound, mode).unwrap(), expected, "from {bound:?}");
-            let before = |entry: &&Entry| (Bound::Unbounded, bound).contains(&entry.key[..]);
+            let before = |entry: &&Entry| RangeBounds::<[u8]>::contains(&(Bound::Unbounded, bound), &entry.key[..]);
             let expected: Vec<Entry> = entries.iter().rev().filter(before).cloned().collect();
             assert_eq!(backward(&table, bound, mode).unwrap(), expected, "back from {bound:?}");
         }
