@@ -5,6 +5,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use chronos::fs::{File, Fs, LockError, NewDirectory, SimFs};
@@ -24,6 +25,8 @@ pub enum Call {
     CreateSegment,
     /// A write of a group to the log.
     WriteGroup,
+    /// A sync of a segment of the log that has a group.
+    SyncLog,
 }
 
 /// The call to be held up next: which, how many of its kind pass before it, and the ends of its [`Hold`].
@@ -38,6 +41,7 @@ struct HeldFile {
     file: Arc<dyn File>,
     next: Next,
     is_log: bool,
+    has_group: AtomicBool,
 }
 
 /// The call goes on when this is dropped.
@@ -61,6 +65,10 @@ impl Hold {
 impl HeldDisk {
     pub fn new(disk: &SimFs) -> Arc<HeldDisk> {
         Arc::new(HeldDisk { disk: disk.clone(), next: Next::default() })
+    }
+
+    fn file(&self, file: Arc<dyn File>, is_log: bool) -> Arc<HeldFile> {
+        Arc::new(HeldFile { file, next: self.next.clone(), is_log, has_group: AtomicBool::new(false) })
     }
 
     /// Holds up one call, after `passing` others of its kind.
@@ -97,10 +105,10 @@ impl Fs for HeldDisk {
         if is_log {
             wait_if_held(&self.next, Call::CreateSegment)?;
         }
-        Ok(Arc::new(HeldFile { file: self.disk.create(name)?, next: self.next.clone(), is_log }))
+        Ok(self.file(self.disk.create(name)?, is_log))
     }
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(HeldFile { file: self.disk.open(name)?, next: self.next.clone(), is_log: false }))
+        Ok(self.file(self.disk.open(name)?, false))
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.disk.rename(from, to)
@@ -129,6 +137,7 @@ impl File for HeldFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         // Zeros are the part that is filled ahead; a header or a marker is shorter.
         if self.is_log && bytes.len() > MARKER_LEN && bytes.iter().any(|&byte| byte != 0) {
+            self.has_group.store(true, Ordering::SeqCst);
             wait_if_held(&self.next, Call::WriteGroup)?;
         }
         self.file.write_at(bytes, offset)
@@ -138,6 +147,9 @@ impl File for HeldFile {
         self.file.read_at(buffer, offset)
     }
     fn sync(&self) -> io::Result<()> {
+        if self.has_group.load(Ordering::SeqCst) {
+            wait_if_held(&self.next, Call::SyncLog)?;
+        }
         self.file.sync()
     }
     fn len(&self) -> io::Result<u64> {
