@@ -154,7 +154,7 @@ fn annoy(addr: &str, manner: Manner, rng: &mut Rng) -> std::io::Result<()> {
     let mut client = open()?;
     match manner {
         Manner::Garbage => {
-            let alphabet: &[u8] = *rng.pick(&[&b"*$0123456789-\r\n"[..], b"\" \\\n\0GETab", &[]]);
+            let alphabet: &[u8] = rng.pick::<&[u8]>(&[b"*$0123456789-\r\n", b"\" \\\n\0GETab", &[]]);
             for _ in 0..1 + rng.below(20) {
                 let byte = |rng: &mut Rng| if alphabet.is_empty() { rng.next_u64() as u8 } else { *rng.pick(alphabet) };
                 let bytes: Vec<u8> = (0..rng.below(5_000)).map(|_| byte(rng)).collect();
@@ -178,7 +178,7 @@ fn annoy(addr: &str, manner: Manner, rng: &mut Rng) -> std::io::Result<()> {
                 return Ok(());
             }
         }
-        Manner::Foreign => client.write_all(*rng.pick(&GREETINGS))?,
+        Manner::Foreign => client.write_all(rng.pick::<&[u8]>(&GREETINGS))?,
         Manner::Numbers | Manner::Patterns => {
             let mut script = String::new();
             for _ in 0..1 + rng.below(60) {
@@ -186,7 +186,7 @@ fn annoy(addr: &str, manner: Manner, rng: &mut Rng) -> std::io::Result<()> {
                     Manner::Numbers => {
                         let mut command = (*rng.pick(&WITH_NUMBERS)).to_owned();
                         while command.contains('#') {
-                            let number: &str = *rng.pick(&NUMBERS);
+                            let number: &str = rng.pick::<&str>(&NUMBERS);
                             command = command.replacen('#', number, 1);
                         }
                         script += &command;

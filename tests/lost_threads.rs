@@ -70,9 +70,18 @@ fn thread_of(server: &Server, name: &str) -> PathBuf {
     found.unwrap()
 }
 
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// An strace that is attached, and goes when its thread does.
 struct Tracer {
-    strace: Child,
+    strace: Process,
     /// It ends early if nobody hears it.
     _says: BufReader<ChildStderr>,
 }
@@ -82,8 +91,9 @@ fn attach(server: &Server, name: &str, call: &str, what: &str) -> Result<Tracer,
     let thread = thread_of(server, name);
     let mut command = Command::new("strace");
     command.args([&format!("--trace={call}"), &format!("--inject={call}:{what}"), "-o", "/dev/null", "-p"]);
-    let mut strace = command.arg(thread.file_name().unwrap()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut says = BufReader::new(strace.stderr.take().unwrap());
+    command.arg(thread.file_name().unwrap()).stderr(Stdio::piped());
+    let mut strace = Process(command.spawn().unwrap());
+    let mut says = BufReader::new(strace.0.stderr.take().unwrap());
     let mut line = String::new();
     says.read_line(&mut line).unwrap();
     if line.ends_with(" attached\n") { Ok(Tracer { strace, _says: says }) } else { Err(line) }
@@ -102,7 +112,7 @@ fn a_panic_in_a_thread_that_waits_ends_the_server_with_a_clear_message_and_loses
             let mut tracer = attach(&server, name, call, what)?;
             until(|| {
                 provoke(&server);
-                tracer.strace.try_wait().unwrap().is_some()
+                tracer.strace.0.try_wait().unwrap().is_some()
             });
             let (status, log) = server.wait_after_panic();
             assert_eq!(status.code(), Some(101), "{name}: {log}");
