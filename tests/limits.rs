@@ -160,26 +160,42 @@ fn a_closed_database_leaves_the_directory_alone() {
 /// Another may have the directory by then, and in it a file of that name: a backup that was put in its place.
 #[test]
 fn what_is_still_read_when_a_database_is_closed_is_left_to_the_next_start() {
+    still_read_at_the_end(None, ".sst");
+}
+
+/// The same of values that lie apart.
+#[test]
+fn blob_files_that_are_still_read_when_a_database_is_closed_are_left_to_the_next_start() {
+    still_read_at_the_end(Some(30), ".blob");
+}
+
+/// A range begins, then what it reads is moved: files of these ends stay until the next start.
+fn still_read_at_the_end(blob_threshold: Option<usize>, end: &str) {
+    const KEYS: u64 = 40;
     let disk = SimFs::new();
-    let options = Options::new().stepped().memtable_bytes(5_000).table_bytes(2_000);
+    let options = Options::new().stepped().memtable_bytes(5_000).table_bytes(2_000).blob_threshold(blob_threshold);
     let db = options.clone().open_on(Arc::new(disk.clone())).unwrap();
-    let fill = |byte: u8| (0..40u64).for_each(|n| _ = db.put(&n.to_be_bytes(), &[byte; 60]).unwrap());
-    fill(1);
-    db.flush().unwrap();
-    let snapshot = db.snapshot();
-    let mut half = snapshot.range::<&[u8]>(..);
+    let fill = |byte: u8, keys: u64| {
+        (0..keys).for_each(|n| _ = db.put(&n.to_be_bytes(), &[byte; 60]).unwrap());
+        db.flush().unwrap();
+    };
+    fill(1, KEYS);
+    // Most of the first blob file is garbage, so that what is left of it is moved.
+    fill(2, KEYS - 5);
+    let mut half = db.range::<&[u8]>(..);
+    let expected = contents(&db).unwrap();
     let first = half.next().unwrap().unwrap();
-    drop(snapshot);
-    fill(2);
     db.compact().unwrap();
+    while db.step().unwrap() {}
     db.close().unwrap();
-    let (calls, tables) = (disk.calls(), files(&disk, ".sst"));
-    assert_eq!(half.next().unwrap().unwrap().value, first.value, "reads go on");
+    let (calls, before) = (disk.calls(), files(&disk, end));
+    let rest = half.by_ref().map(|entry| entry.unwrap()).chain([first]).map(|e| (e.key.to_vec(), e.value.to_vec()));
+    assert_eq!(rest.collect::<Model>(), expected, "reads go on");
     drop((half, db));
     assert_eq!(disk.calls(), calls, "{:?}", (calls..disk.calls()).map(|n| disk.call(n)).collect::<Vec<_>>());
     let db = options.open_on(Arc::new(disk.clone())).unwrap();
-    assert!(db.get(&[0; 8]).unwrap().is_some_and(|value| *value == [2; 60]));
-    assert!(files(&disk, ".sst") < tables, "{disk:?}");
+    assert_eq!(contents(&db).unwrap(), expected);
+    assert!((1..before).contains(&files(&disk, end)), "of {before} files: {disk:?}");
 }
 
 /// What could not be written is lost when a database is closed without a sync before each reply: whoever closes it hears

@@ -131,3 +131,28 @@ fn an_interval_that_has_not_passed_costs_no_sync() {
         assert!(contents(&open(&image, Durability::Os)).unwrap().is_empty());
     });
 }
+
+/// What was accepted while a sync took its time is not covered by it: the interval runs from the sync's beginning.
+#[test]
+fn an_interval_runs_while_a_sync_takes_its_time() {
+    const INTERVAL: Duration = Duration::from_millis(200);
+    in_time(|| {
+        let disk = SimFs::new();
+        let held = HeldDisk::new(&disk);
+        let db = Options::new().durability(Durability::Interval(INTERVAL)).open_on(held.clone()).unwrap();
+        let sync = held.hold(Call::SyncLog, 0);
+        // On a slow machine it is this writer that syncs.
+        let first = {
+            let db = db.clone();
+            std::thread::spawn(move || db.put(b"first", b"").unwrap())
+        };
+        sync.wait();
+        let held_up = Instant::now();
+        let last = db.put(b"while it is synced", b"").unwrap();
+        until(|| held_up.elapsed() > INTERVAL);
+        drop(sync);
+        first.join().unwrap();
+        until(|| db.stats().log.groups() == 2);
+        assert_eq!(db.stats().log.synced, last, "it is written, and waits for another interval");
+    });
+}

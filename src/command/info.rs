@@ -182,6 +182,8 @@ fn engine(context: &mut Context<'_>, text: &mut String) -> Result<(), Refusal> {
     field(text, "log_written_bytes", stats.log.written_bytes);
     let Waits { count, total_us, longest_us } = stats.log.syncs;
     field(text, "log_syncs", format_args!("syncs={count},us={total_us},longest_us={longest_us}"));
+    field(text, "log_position", stats.log.position.0);
+    field(text, "log_synced_position", stats.log.synced.0);
     field(text, "user_bytes", stats.user_bytes);
     field(text, "flushes", stats.flushes);
     field(text, "flushed_bytes", stats.flushed_bytes);

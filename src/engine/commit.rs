@@ -125,6 +125,8 @@ pub(crate) struct Commit {
     pub(super) visible: AtomicU64,
     /// Newest position that a reply may depend on.
     pub(super) durable: AtomicU64,
+    /// Newest position that the log has on disk, for statistics; stored under the LogIo lock.
+    pub(super) synced: AtomicU64,
     pub(super) waiters: Mutex<Vec<(SeqNo, Arc<dyn Waiter>)>>,
     pub(super) failures: Mutex<Vec<Failure>>,
     /// How often something was taken back out of the memtables; changes only under the Writer lock.
@@ -169,6 +171,7 @@ impl Commit {
             segment_work: Signal::default(),
             visible: AtomicU64::new(last.0),
             durable: AtomicU64::new(last.0),
+            synced: AtomicU64::new(last.0),
             waiters: Mutex::default(),
             failures: Mutex::default(),
             taken_back: AtomicU64::new(0),
@@ -189,6 +192,10 @@ impl Commit {
 
     pub(crate) fn durable(&self) -> SeqNo {
         SeqNo(self.durable.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn synced(&self) -> SeqNo {
+        SeqNo(self.synced.load(Ordering::Relaxed))
     }
 
     pub(crate) fn taken_back(&self) -> u64 {

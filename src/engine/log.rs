@@ -43,9 +43,13 @@ pub(crate) struct LogIo {
     /// Newest position that is written, and that is synced.
     written: SeqNo,
     synced: SeqNo,
+    /// When the newest group that is written was taken over: what came later is in none.
+    taken: Instant,
     /// Length of the segment that is synced.
     synced_len: u64,
-    last_sync: Instant,
+    /// Whatever was accepted before then is synced. An interval runs from here, and not from the end of the sync: what was
+    /// accepted while that took its time is not covered by it.
+    synced_upto: Instant,
     /// Whether anything was written since the last marker; only where there is a segment.
     unmarked: bool,
 }
@@ -54,14 +58,16 @@ impl LogIo {
     /// An empty segment, or none; everything up to `last` is durable.
     pub(super) fn new(segment: Option<SegmentWriter>, last: SeqNo) -> LogIo {
         let synced_len = segment.as_ref().map_or(0, SegmentWriter::len);
+        let now = Instant::now();
         LogIo {
             segment,
             lost: false,
             buffer: vec![0; GROUP_PREFIX_LEN],
             written: last,
             synced: last,
+            taken: now,
             synced_len,
-            last_sync: Instant::now(),
+            synced_upto: now,
             unmarked: false,
         }
     }
@@ -89,19 +95,20 @@ impl Shared {
 
     /// Writes and syncs one group. Whether there was one.
     fn sync_group(&self, io: &mut LogIo) -> bool {
-        let (first, last) = {
+        let (first, last, taken) = {
             let mut writer = self.commit.writer();
             if !writer.has_group() {
                 return false;
             }
+            let taken = Instant::now();
             std::mem::swap(&mut writer.group, &mut io.buffer);
             self.commit.room.notify_all();
-            (writer.group_first, writer.last_seq())
+            (writer.group_first, writer.last_seq(), taken)
         };
         if seeded(Defect::AcknowledgedUnwritten) {
             self.publish(last);
         }
-        let result = self.write_group(io, first, last);
+        let result = self.write_group(io, first, last, taken);
         if io.buffer.capacity() > KEPT_BUFFER_BYTES {
             io.buffer = Vec::new();
         }
@@ -117,7 +124,7 @@ impl Shared {
         true
     }
 
-    fn write_group(&self, io: &mut LogIo, first: SeqNo, last: SeqNo) -> Result<()> {
+    fn write_group(&self, io: &mut LogIo, first: SeqNo, last: SeqNo, taken: Instant) -> Result<()> {
         self.make_room(io)?;
         let watermark = if seeded(Defect::WatermarkTooHigh) { last } else { io.synced };
         let position = Position { first, watermark, time_ms: self.retention.stamp(last) };
@@ -125,10 +132,11 @@ impl Shared {
         segment.write_group(&mut io.buffer, position)?;
         self.counters.add_group(last.0 - first.0 + 1, io.buffer.len());
         io.written = last;
+        io.taken = taken;
         io.unmarked = true;
         let due = match self.options.durability {
             Durability::Always => !seeded(Defect::AcknowledgedUnsynced),
-            Durability::Interval(interval) => io.last_sync.elapsed() >= interval,
+            Durability::Interval(interval) => io.synced_upto.elapsed() >= interval,
             Durability::Os => false,
         };
         if due { self.sync_log(io) } else { Ok(()) }
@@ -146,7 +154,8 @@ impl Shared {
             io.synced_len = segment.len();
         }
         io.synced = io.written;
-        io.last_sync = Instant::now();
+        io.synced_upto = io.taken;
+        self.commit.synced.store(io.synced.0, Ordering::Relaxed);
         Ok(())
     }
 
@@ -314,7 +323,7 @@ impl Shared {
         let io = self.commit.io.lock();
         match self.options.durability {
             Durability::Interval(interval) if io.synced < io.written => {
-                Some(interval.saturating_sub(io.last_sync.elapsed()))
+                Some(interval.saturating_sub(io.synced_upto.elapsed()))
             }
             Durability::Os => None,
             _ => io.unmarked.then_some(IDLE_BEFORE_MARKER),
@@ -377,6 +386,7 @@ impl Shared {
         io.synced = last;
         io.unmarked = false;
         io.lost = false;
+        self.commit.synced.store(last.0, Ordering::Relaxed);
         self.commit.durable.store(last.0, Ordering::SeqCst);
         self.retention.settle(last);
         self.commit.writer().log_failure = None;

@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::blobs;
 use super::compaction::Why;
 use super::retention::{HistoryStats, SnapshotStats};
 use super::shared::Shared;
 use super::version::LEVELS;
+use super::{SeqNo, blobs};
 use crate::storage::Use;
 use crate::storage::sstable::Reads;
 
@@ -154,6 +154,10 @@ pub struct LogStats {
     pub written_bytes: u64,
     /// Syncs of the log, and what they took.
     pub syncs: Waits,
+    /// The newest change.
+    pub position: SeqNo,
+    /// The newest change that the log has on disk, synced.
+    pub synced: SeqNo,
 }
 
 impl LogStats {
@@ -256,6 +260,9 @@ impl Shared {
             group_sizes: self.counters.group_sizes.each_ref().map(get),
             written_bytes: get(&self.counters.log_written_bytes),
             syncs: self.counters.log_syncs.read(),
+            // First: it never overtakes the other.
+            synced: self.commit.synced(),
+            position: self.commit.visible(),
         }
     }
 

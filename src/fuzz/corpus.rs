@@ -1,12 +1,14 @@
 //! Replays the corpus of each target, and goes a little further from there: inputs changed at random, with a seed that is
 //! told. So every test run is a short fuzz run, without the fuzzer's sight of which code is reached.
 //!
-//! `CHRONOS_FUZZ_RUNS=1000000 CHRONOS_SEED=7 cargo test --release --lib fuzz` goes further or replays.
+//! `CHRONOS_FUZZ_RUNS=1000000 CHRONOS_SEED=7 cargo test --release --lib fuzz` goes further or replays; with
+//! `CHRONOS_FUZZ_TARGET=table` one target alone.
 //! `CHRONOS_FUZZ_SEEDS=1 cargo test --lib fuzz` writes the seeds of each target into its corpus.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::{TARGETS, Target};
 use crate::codec::Rng;
@@ -70,13 +72,17 @@ fn the_corpus_holds() {
 fn what_is_near_the_corpus_holds() {
     let seed = number_from_env("CHRONOS_SEED", 1);
     let runs = number_from_env("CHRONOS_FUZZ_RUNS", RUNS);
-    for target in TARGETS {
+    let only = std::env::var("CHRONOS_FUZZ_TARGET").ok();
+    assert!(only.as_ref().is_none_or(|name| TARGETS.iter().any(|target| target.name == name)), "no target {only:?}");
+    for target in TARGETS.iter().filter(|target| only.as_ref().is_none_or(|name| target.name == name)) {
+        let began = Instant::now();
         let inputs: Vec<Vec<u8>> = corpus(target).into_iter().map(|(_, input)| input).chain((target.seeds)()).collect();
         let mut rng = Rng::new(seed);
         for n in 0..runs / target.cost {
             let input = changed(&inputs, &mut rng);
             run(target, &input, &format!("run {n} of CHRONOS_SEED={seed}"));
         }
+        println!("{}: {} runs in {:.1?}", target.name, runs / target.cost, began.elapsed());
     }
 }
 

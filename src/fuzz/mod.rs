@@ -44,7 +44,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "blob", run: storage::blob, seeds: storage::blob_seeds, cost: 1 },
     Target { name: "stored", run: storage::stored, seeds: storage::stored_seeds, cost: 1 },
     Target { name: "parts", run: sstable::parts, seeds: sstable::seeds_of_parts, cost: 1 },
-    Target { name: "table", run: sstable::table, seeds: sstable::table_seeds, cost: 4 },
+    Target { name: "table", run: sstable::table, seeds: sstable::tables, cost: 4 },
     Target { name: "files", run: engine::files, seeds: engine::file_seeds, cost: 20 },
     Target { name: "operations", run: engine::operations, seeds: engine::operation_seeds, cost: 20 },
     Target { name: "units", run: crate::server::fuzz::units, seeds: crate::server::fuzz::unit_seeds, cost: 1 },

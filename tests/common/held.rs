@@ -5,6 +5,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use chronos::fs::{File, Fs, LockError, NewDirectory, SimFs};
@@ -26,6 +27,8 @@ pub enum Call {
     WriteGroup,
     /// A write to a table.
     WriteTable,
+    /// A sync of a segment of the log that has a group.
+    SyncLog,
 }
 
 /// The call to be held up next: which, how many of its kind pass before it, and the ends of its [`Hold`].
@@ -41,6 +44,7 @@ struct HeldFile {
     next: Next,
     is_log: bool,
     is_table: bool,
+    has_group: AtomicBool,
 }
 
 /// The call goes on when this is dropped.
@@ -64,6 +68,12 @@ impl Hold {
 impl HeldDisk {
     pub fn new(disk: &SimFs) -> Arc<HeldDisk> {
         Arc::new(HeldDisk { disk: disk.clone(), next: Next::default() })
+    }
+
+    /// Only what is created is held up in its writes.
+    fn file(&self, file: Arc<dyn File>, created: &str) -> Arc<HeldFile> {
+        let (is_log, is_table) = (created.ends_with(".wal"), created.ends_with(".sst"));
+        Arc::new(HeldFile { file, next: self.next.clone(), is_log, is_table, has_group: AtomicBool::new(false) })
     }
 
     /// Holds up one call, after `passing` others of its kind.
@@ -96,15 +106,13 @@ fn wait_if_held(next: &Next, call: Call) -> io::Result<()> {
 
 impl Fs for HeldDisk {
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let is_log = name.ends_with(".wal");
-        if is_log {
+        if name.ends_with(".wal") {
             wait_if_held(&self.next, Call::CreateSegment)?;
         }
-        let is_table = name.ends_with(".sst");
-        Ok(Arc::new(HeldFile { file: self.disk.create(name)?, next: self.next.clone(), is_log, is_table }))
+        Ok(self.file(self.disk.create(name)?, name))
     }
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(HeldFile { file: self.disk.open(name)?, next: self.next.clone(), is_log: false, is_table: false }))
+        Ok(self.file(self.disk.open(name)?, ""))
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.disk.rename(from, to)
@@ -133,6 +141,7 @@ impl File for HeldFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         // Zeros are the part that is filled ahead; a header or a marker is shorter.
         if self.is_log && bytes.len() > MARKER_LEN && bytes.iter().any(|&byte| byte != 0) {
+            self.has_group.store(true, Ordering::SeqCst);
             wait_if_held(&self.next, Call::WriteGroup)?;
         }
         if self.is_table {
@@ -145,6 +154,9 @@ impl File for HeldFile {
         self.file.read_at(buffer, offset)
     }
     fn sync(&self) -> io::Result<()> {
+        if self.has_group.load(Ordering::SeqCst) {
+            wait_if_held(&self.next, Call::SyncLog)?;
+        }
         self.file.sync()
     }
     fn len(&self) -> io::Result<u64> {

@@ -28,6 +28,8 @@ const REPLIES: &str = "schedules::replies::replies_come_once_in_order_and_true";
 const COMPACTING: &str =
     "schedules::closing::who_compacts_while_another_closes_is_at_an_end_when_the_directory_is_free";
 const STILL_READ: &str = "limits::what_is_still_read_when_a_database_is_closed_is_left_to_the_next_start";
+const VALUES_STILL_READ: &str =
+    "limits::blob_files_that_are_still_read_when_a_database_is_closed_are_left_to_the_next_start";
 
 /// Each defect, and tests that must fail of it: every one of them.
 pub const CAUGHT_BY: &[(&str, &[&str])] = &[
@@ -91,5 +93,5 @@ pub const CAUGHT_BY: &[(&str, &[&str])] = &[
     ("HistoryLate", &[HISTORY]),
     ("CheckpointNotSynced", &[CHECKPOINT]),
     ("CompactionOutlivesClose", &[COMPACTING]),
-    ("DeletedAfterClose", &[STILL_READ]),
+    ("DeletedAfterClose", &[STILL_READ, VALUES_STILL_READ]),
 ];

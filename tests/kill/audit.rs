@@ -32,6 +32,9 @@ pub struct Base {
 #[derive(Default)]
 pub struct Counts {
     pub acknowledged: usize,
+    /// What of that had to be there.
+    #[allow(dead_code, reason = "not every test asks")]
+    pub owed: usize,
     /// Present although not acknowledged: allowed, and a sign that the end came in the middle.
     pub unacknowledged: usize,
     /// Acknowledged and not present: with an interval.
@@ -53,6 +56,7 @@ pub fn audit(addr: &str, clients: &mut [Client], base: &mut Base, promise: Promi
         let there = find_prefix(client, keys, owed);
         let acknowledged = client.acknowledged();
         counts.acknowledged += acknowledged;
+        counts.owed += owed;
         counts.unacknowledged += there.end().saturating_sub(acknowledged);
         counts.lost += acknowledged.saturating_sub(*there.end());
         present.push(there);

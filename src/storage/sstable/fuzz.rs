@@ -150,25 +150,13 @@ pub(crate) fn seal(table: TableId, bytes: &mut [u8]) {
     }
 }
 
-/// A table: `input := options: u8 | file`.
-///
-/// What cannot be walked over is salvaged only for some of the options, and if it is short: blocks without an index are
-/// looked for at every place.
+/// A table: `input := file`.
 pub(crate) fn table(input: &[u8]) {
-    let mut input = Input::new(input);
-    let (options, mut bytes) = (input.u8(), input.rest().to_vec());
+    let mut bytes = input.to_vec();
     seal(TABLE, &mut bytes);
     let file = MemFile::with(&bytes);
     let cache = Arc::new(BlockCache::with_capacity(1 << 20));
     let opened = Table::open(file.clone(), NAME, TABLE, cache).map(Arc::new);
-    let walks = opened.as_ref().is_ok_and(|table| {
-        let mut iter = table.iter_forward(Bound::Unbounded, ReadMode::Streaming);
-        walk(|| Ok(iter.advance()?.then_some(()))).is_ok()
-    });
-    let salvaged = options.is_multiple_of(8) && bytes.len() <= SALVAGED_BYTES;
-    if !walks && !salvaged {
-        return;
-    }
     let parts = Arc::new(Parts::read(file, NAME, TABLE));
     let checked = check(&parts);
     let mut text = Vec::new();
@@ -218,8 +206,6 @@ pub(crate) fn table(input: &[u8]) {
     }
 }
 
-const SALVAGED_BYTES: usize = 400;
-
 /// Entries that are looked for one by one.
 const LOOKED_UP: usize = 50;
 
@@ -233,11 +219,7 @@ fn walk<T>(mut next: impl FnMut() -> Result<Option<T>>) -> Result<Vec<T>> {
     Ok(entries)
 }
 
-pub(crate) fn table_seeds() -> Vec<Vec<u8>> {
-    tables().iter().enumerate().map(|(n, table)| [&[n as u8 * 4], &table[..]].concat()).collect()
-}
-
-fn tables() -> Vec<Vec<u8>> {
+pub(crate) fn tables() -> Vec<Vec<u8>> {
     [
         (Compression::None, 60, 120),
         (Compression::None, 400, 4000),

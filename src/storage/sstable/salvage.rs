@@ -224,8 +224,8 @@ impl Parts {
         if start >= end {
             return Vec::new();
         }
-        let mut bytes = vec![0; usize::try_from(end).unwrap_or(0)];
-        match self.file.read_at(&mut bytes, 0) {
+        let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(0)];
+        match self.file.read_at(&mut bytes, start) {
             Ok(len) => bytes.truncate(len),
             // Not readable in one piece, and nothing says where the pieces are.
             Err(_) => bytes.clear(),
@@ -234,7 +234,7 @@ impl Parts {
             Ok(content) if ranges::is_ranges(&content) => ranges::decode(&content).is_ok(),
             content => content.and_then(Block::parse).and_then(|block| entries(&block)).is_ok(),
         };
-        carve(&bytes, start as usize, self.id, is_block)
+        carve(&bytes, start, self.id, is_block)
     }
 
     /// The range tombstones of a table that has lost its end.
