@@ -115,13 +115,19 @@ fn a_server_starts_on_a_full_disk_reads_and_resumes_when_there_is_room() {
         // Not even the process id fits into the lock file.
         File::create(dir.join("LOCK")).unwrap();
         disk.fill();
+        let mut there = "(nil)";
         for start in 0..2 {
             let server = Server::start(&dir, &flags);
             check_all(&server, acknowledged);
             let mut client = Client::connect(&server);
-            let refusal = client.ask("SET refused now");
-            assert!(refusal.starts_with("(error) MISCONF") && refusal.contains("No space left"), "{start}: {refusal}");
-            assert_eq!(client.ask("GET refused"), "(nil)");
+            let reply = client.ask("SET refused now");
+            // The first start deletes what the killed server has left unfinished, and then there may be room.
+            if start == 0 && reply == "OK" {
+                there = "now";
+            } else {
+                assert!(reply.starts_with("(error) MISCONF") && reply.contains("No space left"), "{start}: {reply}");
+            }
+            assert_eq!(client.ask("GET refused"), there);
             end(server);
             // What the stop may have freed.
             disk.fill();
@@ -210,12 +216,13 @@ fn crowd(server: &Server, count: usize, refusal: &str) -> Vec<Client> {
         }
     }
     assert!(told > 0, "nobody was told why");
-    assert!((1..count).contains(&served.len()), "{} of {count} were served", served.len());
+    assert!(served.len() < count, "all of {count} were served");
     served
 }
 
 /// That `served` are still served, and that somebody else is when one of them leaves.
 fn make_room(server: &Server, mut served: Vec<Client>) {
+    assert!(!served.is_empty(), "nobody was served");
     for (n, client) in served.iter_mut().enumerate() {
         assert_eq!(client.ask(&format!("SET still:{n} here")), "OK");
         assert_eq!(client.ask(&format!("GET still:{n}")), "here");
@@ -251,6 +258,9 @@ fn without_descriptors_clients_are_sent_away_and_those_there_are_served() {
     });
 }
 
+/// What the engine held for a moment while the first crowd came, the next ones take.
+const CROWDS: usize = 4;
+
 /// Clients have taken all descriptors, and the engine needs some: for its next log segment, for tables.
 #[test]
 #[cfg(target_os = "linux")]
@@ -268,15 +278,15 @@ fn without_descriptors_the_engine_loses_nothing_and_resumes_when_clients_leave()
             let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
             let limits = |current| Rlimit { current, maximum };
             rustix::process::prlimit(Some(server.pid()), Resource::Nofile, limits(limit)).unwrap();
-            let served = crowd(&server, 40, "-ERR out of file descriptors");
-            // More than the memtables hold: either it is refused, or the log takes it all.
-            let before = tally.counts();
-            let answered = |counts: &journal::Counts| counts.acknowledged + counts.refused;
-            assert!(
-                tally.wait(PATIENCE, |counts| answered(counts) > answered(&before) + 4_000),
-                "{:?}",
-                tally.counts()
-            );
+            let mut served = Vec::new();
+            for _ in 0..CROWDS {
+                served.extend(crowd(&server, 40, "-ERR out of file descriptors"));
+                // More than the memtables hold: either it is refused, or the log takes it all.
+                let before = tally.counts();
+                let answered = |counts: &journal::Counts| counts.acknowledged + counts.refused;
+                let more = tally.wait(PATIENCE, |counts| answered(counts) > answered(&before) + 4_000);
+                assert!(more, "{:?}", tally.counts());
+            }
             println!("{:?}", tally.counts());
             drop(served);
             rustix::process::prlimit(Some(server.pid()), Resource::Nofile, limits(Some(1024))).unwrap();

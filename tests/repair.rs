@@ -15,7 +15,7 @@ use chronos::Db;
 use chronos::admin::{Loss, repair_to};
 use chronos::fs::Fs;
 use common::{Change, Model, apply, contents};
-use story::{Files, Story, disk_with, files, options};
+use story::{Files, Story, disk_with, files, flips, options};
 
 /// What a story could have come to.
 struct Oracle {
@@ -108,9 +108,10 @@ fn every_byte_flipped_costs_no_more_than_its_block_or_record() {
     let (mut lossy, mut all) = (BTreeMap::new(), 0);
     for (name, bytes) in &oracle.story.files {
         let kind = name.rsplit('.').next().unwrap();
-        for at in 0..bytes.len() {
-            let what = format!("{name}, byte {at}");
-            let losses = oracle.check(&what, name, &oracle.with(name, |bytes| bytes[at] ^= 1 << (at % 8)));
+        let flipped = |at: usize| flips(1 << (at % 8)).into_iter().map(move |xor| (at, xor));
+        for (at, xor) in (0..bytes.len()).flat_map(flipped) {
+            let what = format!("{name}, byte {at} flipped by {xor:#x}");
+            let losses = oracle.check(&what, name, &oracle.with(name, |bytes| bytes[at] ^= xor));
             all += 1;
             if kind != "manifest" {
                 assert!(losses.len() <= 1, "{what}: {losses:?}");

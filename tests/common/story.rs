@@ -11,7 +11,7 @@ use chronos::engine::{Clock, Compression, Entropy};
 use chronos::fs::{Fs, SimFs};
 use parking_lot::Mutex;
 
-use super::common::{Change, Model, NOW, apply, encode, random_batch};
+use super::common::{Change, Model, NOW, apply, encode, number_from_env, random_batch};
 
 const KEYS: u64 = 20;
 
@@ -117,4 +117,12 @@ pub fn story(marked: bool) -> Story {
     // Nothing that happens to the database from here on matters.
     std::mem::forget(db);
     Story { files, model, before_last, batches, copies }
+}
+
+/// What a byte is changed by: as usual, or with `CHRONOS_EVERY_BIT=1` bit by bit.
+pub fn flips(usual: u8) -> Vec<u8> {
+    match number_from_env("CHRONOS_EVERY_BIT", 0) {
+        0 => vec![usual],
+        _ => (0..u8::BITS).map(|bit| 1 << bit).collect(),
+    }
 }
