@@ -7,7 +7,7 @@
 //!
 //! **What is garbage.** Each table knows how many bytes of a file it points to. The rest of the file belongs to entries
 //! that compaction has dropped. Once that is too much, compaction writes the values that are still pointed to into a new
-//! file, table by table, until no table points into the old one.
+//! file, a few tables at a time, until no table points into the old one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock, Weak};
