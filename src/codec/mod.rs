@@ -4,6 +4,8 @@ pub(crate) mod crc;
 pub(crate) mod cursor;
 pub(crate) mod defect;
 pub(crate) mod hash;
+#[cfg(test)]
+pub(crate) mod heap;
 pub mod rng;
 mod seqno;
 pub mod slice;

@@ -22,6 +22,8 @@ mod history;
 mod key_order;
 mod log;
 mod lookup;
+#[cfg(test)]
+mod memory_tests;
 pub(crate) mod memtable;
 pub(crate) mod merge;
 mod options;

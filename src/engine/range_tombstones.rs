@@ -15,8 +15,9 @@ use std::ops::Bound;
 use super::SeqNo;
 use crate::storage::{Edge, Fragment, Fragments, Span};
 
-/// What a fragment costs besides its ends and positions: its share of a tree's node, and of allocations.
-const FRAGMENT_BYTES: usize = 96;
+/// What a fragment costs besides its ends and positions: its place in a tree that is between half full and full, and two
+/// counts of references for each end.
+const FRAGMENT_BYTES: usize = 3 * size_of::<(Edge, Piece)>() / 2 + 4 * size_of::<usize>();
 
 /// A fragment without its start.
 #[derive(Debug)]
@@ -27,6 +28,11 @@ struct Piece {
 }
 
 impl Piece {
+    /// Bytes of its ends and positions. An end is about as long as the start.
+    fn bytes(&self, start: &[u8]) -> usize {
+        2 * start.len() + self.seqs.capacity() * size_of::<SeqNo>()
+    }
+
     fn reaches_past(&self, key: &[u8]) -> bool {
         self.end.as_ref().is_none_or(|end| **end > *key)
     }
@@ -53,7 +59,7 @@ impl Piece {
 pub(crate) struct RangeTombstones {
     /// By their starts; they do not overlap.
     pieces: BTreeMap<Edge, Piece>,
-    /// All starts and positions.
+    /// All ends and positions.
     bytes: usize,
 }
 
@@ -81,9 +87,9 @@ impl RangeTombstones {
         let mut done = Some(Edge::from(start));
         for (at, piece) in self.pieces.range_mut::<[u8], _>(bounds) {
             gaps.extend(done.filter(|done| done < at).map(|done| (done, Some(at.clone()))));
-            self.bytes -= size_of_val(&*piece.seqs);
+            self.bytes -= piece.bytes(at);
             piece.add(seqs, floor);
-            self.bytes += size_of_val(&*piece.seqs);
+            self.bytes += piece.bytes(at);
             done = piece.end.clone();
         }
         let end = end.map(Edge::from);
@@ -109,7 +115,7 @@ impl RangeTombstones {
     }
 
     fn insert(&mut self, start: Edge, piece: Piece) {
-        self.bytes += start.len() + size_of_val(&*piece.seqs);
+        self.bytes += piece.bytes(&start);
         self.pieces.insert(start, piece);
     }
 
@@ -132,7 +138,7 @@ impl RangeTombstones {
         }
         for at in joined {
             let gone = self.pieces.remove(&at);
-            self.bytes -= at.len() + gone.map_or(0, |piece| size_of_val(&*piece.seqs));
+            self.bytes -= gone.map_or(0, |piece| piece.bytes(&at));
         }
     }
 
@@ -142,7 +148,7 @@ impl RangeTombstones {
             piece.seqs.retain(|seq| *seq <= after);
             !piece.seqs.is_empty()
         });
-        self.bytes = self.pieces.iter().map(|(start, piece)| start.len() + size_of_val(&*piece.seqs)).sum();
+        self.bytes = self.pieces.iter().map(|(start, piece)| piece.bytes(start)).sum();
         self.join(b"", None);
     }
 
@@ -306,8 +312,7 @@ mod tests {
                     floor += rng.below(seq - floor + 1);
                 }
                 let fragments = all.fragments();
-                let bytes = |fragment: &Fragment| fragment.start.len() + size_of_val(&*fragment.seqs);
-                assert_eq!(all.bytes, fragments.iter().map(bytes).sum::<usize>());
+                assert_eq!(all.bytes, all.pieces.iter().map(|(start, piece)| piece.bytes(start)).sum::<usize>());
                 assert!(fragments.count() <= KEYS * seq);
                 for key in 0..KEYS as u8 {
                     for as_of in floor..=seq {

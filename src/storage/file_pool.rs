@@ -50,11 +50,12 @@ impl FilePool {
     fn add(&self, opened: Weak<PooledFile>) {
         let mut clock = self.clock.lock();
         clock.push_back(opened);
+        // One round at most, whatever others use meanwhile; the new one is the last of it.
         let mut passed = 0;
         while clock.len() > self.max_open {
             let Some(next) = clock.pop_front() else { return };
             let Some(file) = next.upgrade() else { continue };
-            if file.used.swap(false, Ordering::Relaxed) && passed < self.max_open {
+            if file.used.swap(false, Ordering::Relaxed) && passed <= self.max_open {
                 passed += 1;
                 clock.push_back(next);
             } else {
@@ -138,5 +139,25 @@ mod tests {
         drop(files);
         assert!(pool.open("no such file").is_err());
         assert!(pool.open("7").is_ok());
+    }
+
+    #[test]
+    fn of_too_many_one_that_nobody_has_read_from_lately_is_closed() {
+        let fs = SimFs::new();
+        for name in ["a", "b", "c", "d", "e"] {
+            fs.create(name).unwrap();
+        }
+        let pool = FilePool::with_limit(Arc::new(fs), 3);
+        let [a, b, c] = ["a", "b", "c"].map(|name| pool.open(name).unwrap());
+        let is_open = |file: &PooledFile| file.file.lock().is_some();
+        // All were used when they were opened: after one round the first goes.
+        let d = pool.open("d").unwrap();
+        assert_eq!([&a, &b, &c, &d].map(|file| is_open(file)), [false, true, true, true]);
+        b.len().unwrap();
+        let e = pool.open("e").unwrap();
+        assert_eq!([&a, &b, &c, &d, &e].map(|file| is_open(file)), [false, true, false, true, true]);
+        for write in [a.write_at(b"no", 0), a.sync()] {
+            assert_eq!(write.unwrap_err().kind(), io::ErrorKind::Unsupported, "it is only read from");
+        }
     }
 }

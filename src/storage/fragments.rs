@@ -18,6 +18,9 @@ use crate::codec::SeqNo;
 /// An end of a fragment; neighbours share it.
 pub(crate) type Edge = Arc<[u8]>;
 
+/// What one takes besides its bytes: two counts of references.
+const EDGE_BYTES: usize = 2 * size_of::<usize>();
+
 /// Keys that the same range tombstones cover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fragment {
@@ -43,8 +46,14 @@ impl Fragment {
         self.seqs.iter().copied().find(|seq| *seq <= as_of)
     }
 
-    /// About how many bytes it takes, in memory or in a table.
+    /// What it takes in memory, besides itself.
     pub(crate) fn bytes(&self) -> usize {
+        let ends = self.end.iter().fold(EDGE_BYTES + self.start.len(), |all, end| all + EDGE_BYTES + end.len());
+        ends + self.seqs.capacity() * size_of::<SeqNo>()
+    }
+
+    /// About how long it is in a table.
+    pub(crate) fn encoded_len(&self) -> usize {
         self.start.len() + self.end.as_ref().map_or(0, |end| end.len()) + self.seqs.len() * size_of::<SeqNo>()
     }
 
@@ -108,6 +117,11 @@ impl Fragments {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What they take in memory, besides themselves.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.capacity() * size_of::<Fragment>() + self.iter().map(Fragment::bytes).sum::<usize>()
     }
 
     pub(crate) fn iter(&self) -> std::slice::Iter<'_, Fragment> {

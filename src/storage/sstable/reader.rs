@@ -17,7 +17,7 @@ use crate::codec::{SeqNo, Slice};
 use crate::fs::File;
 use crate::storage::cache::{Peek, Slots};
 use crate::storage::frame::{self, Handle};
-use crate::storage::{BlockCache, Charge, Error, Fragment, Fragments, Result, TableId, Use, Version, read_exact};
+use crate::storage::{BlockCache, Charge, Error, Fragments, Result, TableId, Use, Version, read_exact};
 
 /// An open table. The top is in memory; partitions and data blocks come from the cache or the file.
 pub(crate) struct Table {
@@ -92,9 +92,8 @@ impl Table {
         }
         let slots = Slots::new(top.len());
         let (name, data_end, smallest_seq) = (name.to_owned(), footer.partitions, properties.smallest_seq);
-        let ranges_bytes = ranges.iter().map(Fragment::bytes).sum::<usize>();
         let mut charge = Charge::new(&cache, Use::Tables);
-        charge.set((size_of::<Table>() + name.len() + top.bytes() + slots.bytes() + ranges_bytes) as u64);
+        charge.set((size_of::<Table>() + name.len() + top.bytes() + slots.bytes() + ranges.bytes()) as u64);
         Ok(Table { file, name, id, cache, top, slots, data_end, smallest_seq, ranges, _charge: charge })
     }
 

@@ -41,7 +41,9 @@ pub(crate) struct TableWriter {
     last_seq: SeqNo,
     properties: Properties,
     ranges: Vec<Fragment>,
+    /// What they take in memory, besides themselves, and about in the file.
     range_bytes: usize,
+    ranges_len: usize,
 }
 
 /// See [`index::separator`].
@@ -97,6 +99,7 @@ impl TableWriter {
             properties: Properties::default(),
             ranges: Vec::new(),
             range_bytes: 0,
+            ranges_len: 0,
         }
     }
 
@@ -144,6 +147,7 @@ impl TableWriter {
             return Err(Error::corrupt(self.output.name(), what, self.output.position()));
         }
         self.range_bytes += fragment.bytes();
+        self.ranges_len += fragment.encoded_len();
         self.ranges.push(fragment);
         Ok(())
     }
@@ -164,7 +168,7 @@ impl TableWriter {
 
     /// About how long the file would be if it were finished now.
     pub(crate) fn estimated_size(&self) -> u64 {
-        let rest = self.block.len() + self.partition.encoded_len() + FOOTER_BYTES + self.range_bytes;
+        let rest = self.block.len() + self.partition.encoded_len() + FOOTER_BYTES + self.ranges_len;
         self.output.position() + self.partition_bytes + rest as u64
     }
 
@@ -174,6 +178,7 @@ impl TableWriter {
             + self.block.len()
             + self.partition.memory()
             + self.partition_bytes as usize
+            + self.ranges.capacity() * size_of::<Fragment>()
             + self.range_bytes
     }
 

@@ -2,6 +2,7 @@
 
 mod damage;
 mod golden;
+mod memory;
 mod model;
 mod range_tombstones;
 mod salvage;
