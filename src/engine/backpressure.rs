@@ -161,6 +161,8 @@ mod tests {
 
     use super::*;
     use crate::codec::{SeqNo, Slice};
+    use crate::engine::WriteBatch;
+    use crate::engine::recovery::recover;
     use crate::engine::version::TableSource;
     use crate::fs::SimFs;
     use crate::storage::BlockCache;
@@ -191,6 +193,67 @@ mod tests {
         let source = TableSource::new(Arc::new(SimFs::new()), Arc::new(BlockCache::with_capacity(0)));
         let version = Version::default().edited(edit, &source).unwrap();
         delay(behind(&version, &Options::new().memtable_bytes(800).level_bytes(1_000).compaction(strategy)))
+    }
+
+    /// A database of which nobody flushes anything.
+    fn unflushed() -> Shared {
+        recover(Arc::new(SimFs::new()), Options::new().memtable_bytes(100_000)).unwrap()
+    }
+
+    /// How often writers were delayed.
+    fn delays(shared: &Shared) -> u64 {
+        shared.stats().delays.count
+    }
+
+    #[test]
+    fn short_delays_are_added_up_until_they_are_worth_a_sleep() {
+        let shared = unflushed();
+        let quarter = SHORTEST_SLEEP / 4;
+        for sleeps in 1..=3 {
+            (0..3).for_each(|_| shared.sleep_off(quarter));
+            assert_eq!(delays(&shared), sleeps - 1);
+            shared.sleep_off(quarter);
+            assert_eq!(delays(&shared), sleeps);
+        }
+        shared.sleep_off(SHORTEST_SLEEP);
+        assert_eq!(delays(&shared), 4, "long enough by itself");
+    }
+
+    #[test]
+    fn a_version_that_is_behind_slows_writers_down_until_one_is_not() {
+        let shared = unflushed();
+        shared.slow_down().unwrap();
+        assert_eq!(delays(&shared), 0);
+        let edit = with(0, L0_HARD as u64, 1);
+        let behind = Version::default().edited(&edit, &shared.catalog.source).unwrap();
+        shared.set_delay(&behind);
+        shared.slow_down().unwrap();
+        assert_eq!(delays(&shared), 1);
+        shared.set_delay(&Version::default());
+        shared.slow_down().unwrap();
+        assert_eq!(delays(&shared), 1);
+    }
+
+    #[test]
+    fn the_last_memtable_that_may_be_filled_slows_writers_down_as_it_fills() {
+        let shared = unflushed();
+        let fill = |bytes| {
+            let mut batch = WriteBatch::new();
+            batch.put(b"key", &vec![7; bytes]);
+            shared.submit(&batch).unwrap();
+        };
+        for sealed in 1..MAX_SEALED {
+            fill(99_000);
+            shared.slow_down().unwrap();
+            assert_eq!(delays(&shared), 0, "another may be filled");
+            shared.seal_all();
+            assert_eq!(shared.state().sealed.len(), sealed);
+        }
+        shared.slow_down().unwrap();
+        assert_eq!(delays(&shared), 0, "it is empty");
+        fill(99_000);
+        shared.slow_down().unwrap();
+        assert_eq!(delays(&shared), 1, "it is full: as long as it gets");
     }
 
     #[test]

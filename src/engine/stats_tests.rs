@@ -66,6 +66,26 @@ fn levels_and_blob_files_are_added_up_from_their_tables() {
 }
 
 #[test]
+fn point_reads_are_counted_where_they_went_however_many_were_asked_at_once() {
+    let shared = open(Options::new());
+    let mut batch = WriteBatch::new();
+    (0..10u8).for_each(|n| batch.put(&[n], b"value"));
+    let seq = shared.submit(&batch).unwrap();
+    assert!(shared.state().get(&[0], seq).unwrap().is_some());
+    assert_eq!(shared.stats().levels[0].reads.asked, 0, "the memtable had it");
+    shared.wait_durable(seq).unwrap();
+    shared.flush_all().unwrap();
+    (0..3u8).for_each(|n| assert!(shared.state().get(&[n], seq).unwrap().is_some()));
+    let read = shared.stats().levels[0].reads;
+    assert_eq!((read.asked, read.read_blocks, read.cached_blocks), (3, 1, 2));
+    let keys: Vec<[u8; 1]> = (0..10).map(|n| [n]).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+    assert_eq!(shared.state().get_cached(&keys, seq).len(), 10);
+    let read = shared.stats().levels[0].reads;
+    assert_eq!((read.asked, read.read_blocks, read.cached_blocks), (13, 1, 12));
+}
+
+#[test]
 fn the_budget_is_what_was_given() {
     for bytes in [8 << 20, 64 << 20, 1 << 30] {
         assert_eq!(open(Options::new().memory(bytes)).stats().memory.budget, bytes as u64);

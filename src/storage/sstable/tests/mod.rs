@@ -5,6 +5,7 @@ mod golden;
 mod memory;
 mod model;
 mod range_tombstones;
+mod reads;
 mod salvage;
 
 use std::ops::Bound;
