@@ -166,7 +166,7 @@ pub(crate) fn all_wasteful(version: &Version) -> BTreeSet<FileNumber> {
 }
 
 fn with_garbage(version: &Version, percent: u64) -> Vec<BlobUse> {
-    let much = |blob: &BlobUse| blob.garbage() > 0 && blob.garbage() * 100 >= blob.file_bytes * percent;
+    let much = |blob: &BlobUse| blob.garbage() * 100 >= blob.file_bytes * percent;
     uses(version).into_values().filter(much).collect()
 }
 
@@ -207,7 +207,7 @@ pub(crate) fn mark_obsolete<'a>(version: &Version, dropped: impl Iterator<Item =
     let mut files: HashMap<FileNumber, &Arc<BlobHandle>> =
         dropped.flat_map(|table| table.blobs()).map(|blob| (blob.number, blob)).collect();
     let early = seeded(Defect::BlobDeletedEarly);
-    if !files.is_empty() && !early {
+    if !early {
         version.tables().flat_map(|(_, table)| &table.meta.blobs).for_each(|blob| {
             files.remove(&blob.file);
         });

@@ -243,6 +243,35 @@ mod tests {
     }
 
     #[test]
+    fn a_block_is_stored_as_it_is_unless_that_saves_an_eighth() {
+        let mut compressor = Compressor::new();
+        let mut rng = crate::codec::Rng::new(3);
+        let random: Vec<u8> = (0..1_007).map(|_| rng.next_u64() as u8).collect();
+        for wanted in [Compression::Lz4, Compression::Zstd] {
+            // The longer the random part, the less is saved: up to a point the block is compressed, from there on it is not.
+            let packed = |zeros: usize| {
+                let mut content = random.clone();
+                content[..zeros].fill(0);
+                compressor.compress(&content, wanted).map(|(bytes, _)| bytes.len())
+            };
+            let lengths: Vec<Option<usize>> = (0..=random.len()).map(packed).collect();
+            let first = lengths.iter().position(Option::is_some).unwrap();
+            assert!(lengths[first..].iter().all(|len| len.is_some_and(|len| len <= 1_007 - 1_007 / 8)), "{lengths:?}");
+            // Compression itself costs some bytes.
+            assert!((1_007 / 8..1_007 / 8 + 30).contains(&first), "{wanted:?}: from {first} zeros on");
+        }
+    }
+
+    #[test]
+    fn what_one_huge_block_took_is_given_back_with_the_next() {
+        let mut compressor = Compressor::new();
+        compressor.compress(&vec![7; 4 << 20], Compression::Lz4).unwrap();
+        assert!(compressor.memory() > 4 << 20);
+        compressor.compress(&[7; 4096], Compression::Lz4).unwrap();
+        assert!(compressor.memory() <= KEEP_BYTES);
+    }
+
+    #[test]
     fn a_lying_length_with_a_good_checksum_allocates_nothing() {
         for (wanted, length) in [0u32, 499, 501, 255 * 40, u32::MAX]
             .into_iter()

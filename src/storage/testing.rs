@@ -22,6 +22,8 @@ struct State {
     unsynced: usize,
     most_unsynced: usize,
     reads: usize,
+    writes: usize,
+    syncs: usize,
     fail: bool,
 }
 
@@ -54,6 +56,14 @@ impl MemFile {
         self.state.lock().reads
     }
 
+    pub(crate) fn writes(&self) -> usize {
+        self.state.lock().writes
+    }
+
+    pub(crate) fn syncs(&self) -> usize {
+        self.state.lock().syncs
+    }
+
     /// Lets every call fail, or succeed again.
     pub(crate) fn set_failing(&self, fail: bool) {
         self.state.lock().fail = fail;
@@ -75,6 +85,7 @@ impl File for MemFile {
             state.bytes.resize(end, 0);
         }
         state.bytes[offset as usize..end].copy_from_slice(bytes);
+        state.writes += 1;
         state.unsynced += bytes.len();
         state.most_unsynced = state.most_unsynced.max(state.unsynced);
         Ok(())
@@ -93,6 +104,7 @@ impl File for MemFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         state.check()?;
+        state.syncs += 1;
         state.unsynced = 0;
         Ok(())
     }

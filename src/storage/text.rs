@@ -51,3 +51,16 @@ pub(crate) fn shown_fragment(fragment: &Fragment) -> String {
     let seqs: Vec<String> = fragment.seqs.iter().map(ToString::to_string).collect();
     format!("{} at {}", shown_deleted(&fragment.start, fragment.end.as_deref()), seqs.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_long_is_cut_and_shown_to_be() {
+        assert_eq!(shown(b"a\"\xff\n"), "a\\\"\\xff\\n");
+        let (whole, longer) = ("k".repeat(SHOWN_BYTES), "k".repeat(SHOWN_BYTES + 1));
+        assert_eq!(shown(whole.as_bytes()), whole);
+        assert_eq!(shown(longer.as_bytes()), format!("{whole}..."));
+    }
+}

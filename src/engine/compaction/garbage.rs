@@ -24,16 +24,19 @@ fn garbage(meta: &TableMeta, floor: Floor) -> u64 {
     meta.tombstones + meta.range_tombstones + meta.older + meta.times.expired(floor.expired)
 }
 
+/// Of so many; no table is empty.
+fn all(meta: &TableMeta) -> u64 {
+    meta.entries + meta.range_tombstones
+}
+
 /// The table with the greatest share of garbage, if it is enough.
 pub(crate) fn pick(view: &View<'_>) -> Option<Task> {
     let share = if view.idle { IDLE_SHARE } else { SHARE };
     let due = |meta: &TableMeta| {
-        let garbage = garbage(meta, view.floor);
         // How much a range tombstone hides nobody knows: with nothing better to do, one is enough.
-        let much = garbage * share >= meta.entries + meta.range_tombstones || view.idle && meta.range_tombstones > 0;
-        garbage > 0 && much && meta.last_seq <= view.floor.seq
+        let much = garbage(meta, view.floor) * share >= all(meta) || view.idle && meta.range_tombstones > 0;
+        much && meta.last_seq <= view.floor.seq
     };
-    let all = |meta: &TableMeta| (meta.entries + meta.range_tombstones).max(1);
     let part = |meta: &TableMeta| garbage(meta, view.floor) as f64 / all(meta) as f64;
     let sorted =
         view.version.tables().filter(|(level, table)| *level > 0 && table.damage().is_none() && due(&table.meta));

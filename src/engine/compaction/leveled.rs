@@ -86,7 +86,7 @@ pub(crate) fn pick(view: &View<'_>) -> Option<Task> {
                     _ => tables.max(bytes / shape.limits[shape.base] as f64).max(values),
                 }
             }
-            _ if bytes == 0.0 => 0.0,
+            // More than 1, unless it is empty.
             _ if level < shape.base => 1.0 + bytes / options.level_bytes as f64,
             _ => bytes / shape.limits[level] as f64,
         }

@@ -33,8 +33,7 @@ const MEETS_PART: u64 = 16;
 impl Shared {
     /// The tables that a task's inputs become, synced. If one part fails, nothing is left of the others.
     pub(super) fn rewrite(&self, task: &Task, version: &Version) -> Result<Vec<TableMeta>> {
-        let worth = task.bytes() / self.options.table_bytes.saturating_mul(PART_TABLES);
-        let parts = split(task, worth.clamp(1, self.threads() as u64));
+        let parts = split(task, worth(task.bytes(), self.options.table_bytes, self.threads()));
         let merge = |part| self.rewrite_part(task, version, part);
         let outputs: Vec<Result<TableOutput<'_>>> =
             if self.options.stepped { parts.iter().map(merge).collect() } else { side_by_side(&parts, merge) };
@@ -121,9 +120,14 @@ impl Shared {
     }
 }
 
+/// How many parts a task of so many bytes is worth.
+pub(super) fn worth(bytes: u64, table_bytes: u64, threads: usize) -> u64 {
+    (bytes / table_bytes.saturating_mul(PART_TABLES)).clamp(1, threads as u64)
+}
+
 /// Whether an entry with this pointer has its value in one of these files.
 fn points_into(files: &BTreeSet<FileNumber>, pointer: &[u8]) -> bool {
-    !files.is_empty() && Pointer::decode(pointer).is_some_and(|pointer| files.contains(&pointer.file))
+    Pointer::decode(pointer).is_some_and(|pointer| files.contains(&pointer.file))
 }
 
 /// Does `work` for each part, the first on this thread and each other one on a thread of its own, or here too where no
@@ -155,7 +159,7 @@ pub(super) fn split(task: &Task, parts: u64) -> Vec<KeyRange> {
         let total = bytes(tables);
         let mut before = 0;
         for table in tables {
-            if before > 0 && before * parts >= total * ranges.len() as u64 {
+            if before * parts >= total * ranges.len() as u64 {
                 let cut = table.meta.smallest.to_vec();
                 if let Some(last) = ranges.last_mut() {
                     last.upper = Bound::Excluded(cut.clone());
@@ -170,21 +174,21 @@ pub(super) fn split(task: &Task, parts: u64) -> Vec<KeyRange> {
 
 /// What of the next level below the target the table being written meets. It is cut before that gets too much: the table
 /// will be merged with all of it, and while that lasts the old and the new take space beside each other.
-struct Met<'a> {
+pub(super) struct Met<'a> {
     tables: std::iter::Peekable<std::slice::Iter<'a, Arc<TableHandle>>>,
     bytes: u64,
     enough: u64,
 }
 
 impl<'a> Met<'a> {
-    fn new(version: &'a Version, target: usize, table_bytes: u64) -> Met<'a> {
+    pub(super) fn new(version: &'a Version, target: usize, table_bytes: u64) -> Met<'a> {
         let below = version.levels[target + 1..].iter().find(|tables| !tables.is_empty());
         let below = below.map_or(&[][..], |tables| &tables[..]);
         Met { tables: below.iter().peekable(), bytes: 0, enough: table_bytes.max(bytes(below) / MEETS_PART) }
     }
 
     /// Whether the table is to end before `key`; asked for ascending keys.
-    fn is_enough(&mut self, key: &[u8]) -> bool {
+    pub(super) fn is_enough(&mut self, key: &[u8]) -> bool {
         while let Some(passed) = self.tables.next_if(|table| table.meta.largest.precedes(key)) {
             self.bytes += passed.meta.size;
         }

@@ -151,9 +151,7 @@ impl Task {
                     let older = move |table: &&Arc<TableHandle>| {
                         at > 0 || (table.meta.last_seq < input.meta.last_seq && Some(table.meta.last_seq) > oldest)
                     };
-                    // Nobody passes a table of his own level, unless the level is 0.
-                    let own = at == 0 && level > 0;
-                    tables.iter().filter(older).filter(move |_| !own)
+                    tables.iter().filter(older)
                 });
                 // In the target level a move meets nothing, a merge takes what it meets.
                 passed

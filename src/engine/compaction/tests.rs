@@ -6,24 +6,25 @@
 //! options  := ("leveled" | "tiered" | "fifo") name=number* ["idle"]
 //! level    := number ":" table*            // all tables from the newest to the oldest
 //! table    := first "-" last "/" size ("," name "=" number)* [",damaged"]
-//! name     := ... | "blob1" to "blob9"      // of which blob file, of 1,000 bytes, it points to how many
+//! name     := ... | "blob1" to "blob9"      // of which blob file it points to how many bytes: of 1,000, the last of 10,000
 //! last     := key | "<" key | "*"           // as the range of a range tombstone ends: before the key, or never
 //! ```
 //!
 //! A table has a hundred entries unless it says otherwise. With `UPDATE_GOLDEN=1` the tasks are written anew; read the
 //! difference before you commit it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Strategy;
 use super::garbage::pick_all;
 use super::pick::{View, pick};
-use super::rewrite::{Below, split};
+use super::rewrite::{Below, Met, split, worth};
 use super::task::{Action, Task};
+use super::{Strategy, deleted, values};
 use crate::codec::{SeqNo, Slice};
+use crate::engine::blobs::all_wasteful;
 use crate::engine::retention::Floor;
 use crate::engine::version::{TableHandle, TableSource, Version};
 use crate::engine::{Error, Options};
@@ -130,8 +131,10 @@ fn tree(levels: &[&str]) -> Version {
     version
 }
 
-/// The length of every blob file.
-const BLOB_BYTES: u64 = 1_000;
+/// The length of a blob file.
+fn blob_bytes(file: u64) -> u64 {
+    if file == 9 { 10_000 } else { 1_000 }
+}
 
 /// Its entries have the sequence numbers from ten times its number on.
 fn table(number: u64, word: &str) -> TableMeta {
@@ -157,7 +160,7 @@ fn table(number: u64, word: &str) -> TableMeta {
         range_tombstones: numbers.get("ranges", 0),
         blobs: (1..=9)
             .filter_map(|file| Some((file, numbers.find(&format!("blob{file}"))?)))
-            .map(|(file, used_bytes)| BlobUse { file: FileNumber(file), file_bytes: BLOB_BYTES, used_bytes })
+            .map(|(file, used_bytes)| BlobUse { file: FileNumber(file), file_bytes: blob_bytes(file), used_bytes })
             .collect(),
         largest: match largest.strip_prefix('<') {
             Some(bound) => End::before(Some(bound.as_bytes())),
@@ -304,9 +307,71 @@ fn a_task_passes_no_older_version_that_it_does_not_take_along() {
     assert!(merge(&[(3, &[0])], 3), "a table is rewritten where it is");
     assert!(merge(&[(0, &[0, 1])], 0), "in level 0 the oldest may stay");
     assert!(!merge(&[(0, &[0, 2])], 0), "but none in the middle");
+    assert!(!merge(&[(3, &[0])], 6), "it meets one two levels below");
+    assert!(merge(&[(3, &[0]), (6, &[0])], 6), "and takes it along");
     assert!(keeps(Action::Drop, &[(3, &[0])], 3) && keeps(Action::Drop, &[(0, &[0])], 6));
     let bytes = Task::merge(super::task::Why::Asked, vec![(0, version.levels[0].to_vec())], 6).bytes();
     assert_eq!(bytes, 1 + 1 + 2 + 3);
+}
+
+#[test]
+fn what_lies_deeper_is_older_whatever_else_its_table_has() {
+    // The positions of the deeper table are higher, for the sake of other keys.
+    let version = tree(&["6: a-z/600", "5: a-c/10"]);
+    assert!(version.levels[6][0].meta.first_seq > version.levels[5][0].meta.last_seq);
+    let task = |inputs| Task::merge(super::task::Why::Size, inputs, 6);
+    assert!(!task(vec![(5, version.levels[5].to_vec())]).keeps_order(&version));
+    assert!(task(vec![(5, version.levels[5].to_vec()), (6, version.levels[6].to_vec())]).keeps_order(&version));
+}
+
+#[test]
+fn a_part_of_a_task_has_four_full_tables_at_least() {
+    for (tables, threads, parts) in
+        [(0, 4, 1), (1, 4, 1), (7, 4, 1), (8, 4, 2), (15, 4, 3), (16, 4, 4), (400, 4, 4), (400, 1, 1)]
+    {
+        assert_eq!(worth(tables * 100, 100, threads), parts, "{tables} tables, {threads} threads");
+    }
+    assert_eq!(worth(u64::MAX, u64::MAX, 4), 1);
+}
+
+#[test]
+fn a_new_table_ends_before_it_meets_more_than_a_sixteenth_of_the_next_level_or_one_table() {
+    let cuts = |level: &str, table_bytes| {
+        let version = tree(&["1: 0-0/1", level]);
+        let mut met = Met::new(&version, 1, table_bytes);
+        let cuts: String = ('a'..='z').filter(|key| met.is_enough(key.to_string().as_bytes())).collect();
+        cuts
+    };
+    // Of 160 bytes a sixteenth is 10: one table is not more, two are.
+    let sixteen = "6: a-a/10 b-b/10 c-c/10 d-d/10 e-e/10 f-f/10 g-g/10 h-h/10 i-i/10 j-j/10 k-k/10 l-l/10 m-m/10 n-n/10 o-o/10 p-p/10";
+    assert_eq!(cuts(sixteen, 1), "cegikmoq");
+    // Or what a full table has, if that is more.
+    assert_eq!(cuts(sixteen, 30), "eimq");
+    assert_eq!(cuts("6: a-m/100 n-z/100", 99), "n");
+    assert_eq!(cuts("1: x-x/1", 1), "");
+}
+
+#[test]
+fn compacting_everything_empties_the_blob_files_of_which_a_tenth_is_garbage() {
+    let version = tree(&["6: a-e/10,blob1=884,blob2=885 f-k/10,blob3=500 l-z/10,blob4=980,blob9=8985"]);
+    // A file has 16 bytes that are never garbage.
+    let files = all_wasteful(&version);
+    assert_eq!(files.iter().map(|file| file.0).collect::<Vec<_>>(), [1, 3]);
+    let asked = |files: &BTreeSet<FileNumber>| tell(values::pick_of(&version, 10, files));
+    assert_eq!(asked(&files), "merge 6: f-k into 6, emptying blob3 (asked)");
+    assert_eq!(asked(&[FileNumber(1), FileNumber(2)].into()), "merge 6: a-e into 6, emptying blob1 (asked)");
+    assert_eq!(asked(&[FileNumber(4)].into()), "nothing");
+}
+
+#[test]
+fn picking_opens_no_table_that_has_no_range_tombstones() {
+    // The files are not there: to look into one would be noticed.
+    let version = tree(&["0: a-c/1 a-z/1", "6: a-z/10,tombstones=100"]);
+    assert!(deleted::pick(&version, SeqNo::MAX).is_none());
+    assert!(version.damage().next().is_none());
+    let version = tree(&["0: a-c/1 a-z/1,ranges=1", "6: a-z/10"]);
+    assert!(deleted::pick(&version, SeqNo(9)).is_none(), "too new for somebody");
+    assert!(version.damage().next().is_none());
 }
 
 #[test]

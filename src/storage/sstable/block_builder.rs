@@ -14,7 +14,7 @@ const RESTART_INTERVAL: usize = 1 << RESTART_SHIFT;
 const _: () = assert!(RESTART_INTERVAL <= MAX_INTERVAL);
 
 /// The most an entry has besides its key and value.
-pub(super) const ENTRY_OVERHEAD: usize = 4 * varint::MAX_LEN + 1 + size_of::<u64>() + size_of::<u8>() + RESTART_BYTES;
+const ENTRY_OVERHEAD: usize = 4 * varint::MAX_LEN + 1 + size_of::<u64>() + size_of::<u8>() + RESTART_BYTES;
 
 /// An allocation above this is given back when its block is done: one huge value should not be paid for until the
 /// table is finished.
@@ -44,13 +44,26 @@ impl BlockBuilder {
         COUNT_BYTES + self.tags.len() + self.restarts.len() * RESTART_BYTES
     }
 
+    /// How large it would be at most with one more entry, of which `shared` bytes of the key are those of the key before it.
+    pub(super) fn len_with(&self, key: &[u8], shared: usize, value: &[u8]) -> usize {
+        self.len() + ENTRY_OVERHEAD + key[self.shared(shared)..].len() + value.len()
+    }
+
+    fn is_at_restart(&self) -> bool {
+        self.tags.len().is_multiple_of(RESTART_INTERVAL)
+    }
+
+    /// How many bytes of its key the next entry takes from the one before.
+    fn shared(&self, shared: usize) -> usize {
+        if self.is_at_restart() { 0 } else { shared }
+    }
+
     /// Adds an entry behind all others; `hash` is the hash of its key, `shared` how many bytes that has in common with
     /// the key before it.
     #[inline]
     pub(super) fn add(&mut self, key: &[u8], hash: KeyHash, shared: usize, seq: SeqNo, kind: Kind, value: &[u8]) {
-        let restart = self.tags.len().is_multiple_of(RESTART_INTERVAL);
-        let shared = if restart { 0 } else { shared };
-        if restart {
+        let shared = self.shared(shared);
+        if self.is_at_restart() {
             let at = u32::try_from(self.bytes.len()).expect("a block over its target takes no further entry");
             self.restarts.push(at);
         }
@@ -63,7 +76,6 @@ impl BlockBuilder {
             Kind::Tombstone => (TOMBSTONE, None),
         };
         let out = &mut self.bytes;
-        out.reserve(ENTRY_OVERHEAD + key.len() - shared + value.len());
         varint::put(out, shared as u64);
         varint::put(out, (key.len() - shared) as u64);
         varint::put(out, value.len() as u64);

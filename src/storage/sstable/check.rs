@@ -69,7 +69,6 @@ pub(crate) fn check(parts: &Arc<Parts>) -> Checked {
     counted.largest_key = last_key.unwrap_or_default();
     parts.ranges.iter().flat_map(Fragments::iter).for_each(|fragment| counted.count_ranges(fragment));
     if whole
-        && parts.index_is_whole()
         && parts.ranges.is_some()
         && let Some(told) = &parts.properties
         && *told != counted

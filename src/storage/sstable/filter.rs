@@ -43,8 +43,7 @@ impl Filter {
     /// A filter over `hashes`; empty when `bits_per_key` is 0.
     pub(super) fn build(hashes: &[KeyHash], bits_per_key: u8) -> Filter {
         let bits = hashes.len() as u64 * u64::from(bits_per_key);
-        // 32 bits of the hash choose the line, and a stored block is shorter than 4 GiB.
-        let lines = bits.div_ceil(LINE_BITS).min(u64::from(u32::MAX) / LINE_BITS);
+        let lines = bits.div_ceil(LINE_BITS);
         let mut filter = Filter { lines: vec![Line::default(); lines as usize], probes: probes(bits_per_key) };
         if lines > 0 {
             for &hash in hashes {
@@ -157,6 +156,10 @@ mod tests {
         let decoded = Filter::decode(&bytes).unwrap();
         assert!(decoded.may_contain(hash(1)) && decoded.may_contain(hash(2)));
         assert_eq!(decoded.encode(), bytes);
+        for (probes, is_filter) in [(0, true), (MAX_PROBES, true), (MAX_PROBES + 1, false), (u8::MAX, false)] {
+            let other = [&bytes[..LINE_BYTES], &[probes]].concat();
+            assert_eq!(Filter::decode(&other).is_ok(), is_filter, "{probes} probes");
+        }
         assert!(Filter::decode(&bytes[1..]).is_err());
         assert!(Filter::decode(&[]).is_err());
     }

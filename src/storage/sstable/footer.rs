@@ -110,3 +110,35 @@ impl Footer {
         Ok(Footer { partitions, ranges, top, properties })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_that_do_not_tile_the_file_are_refused() {
+        const TABLE: TableId = TableId(7);
+        const AT: u64 = 1_000;
+        let part = |offset, length| Handle { offset, length };
+        let good = Footer { partitions: 400, ranges: part(500, 100), top: part(600, 150), properties: part(750, 250) };
+        let decode = |footer: Footer, at| Footer::decode(footer.encode(TABLE).first_chunk().unwrap(), TABLE, at);
+        assert_eq!(decode(good, AT), Ok(good));
+        let smallest = Footer { partitions: HEADER_BYTES as u64, ..good };
+        assert_eq!(decode(smallest, AT), Ok(smallest));
+        assert_eq!(decode(Footer { partitions: 500, ..good }, AT), Ok(Footer { partitions: 500, ..good }));
+        let bad = [
+            ("data blocks that end within the header", Footer { partitions: HEADER_BYTES as u64 - 1, ..good }),
+            ("data blocks that end behind the partitions", Footer { partitions: 501, ..good }),
+            ("a gap before the top", Footer { ranges: part(500, 99), ..good }),
+            ("range tombstones within the top", Footer { ranges: part(501, 100), ..good }),
+            ("a gap before the properties", Footer { top: part(600, 149), ..good }),
+            ("a top within the properties", Footer { top: part(600, 151), ..good }),
+            ("a gap before the footer", Footer { properties: part(750, 249), ..good }),
+            ("properties within the footer", Footer { properties: part(750, 251), ..good }),
+        ];
+        for (what, footer) in bad {
+            assert_eq!(decode(footer, AT), Err(Malformed("parts of the table do not meet")), "{what}");
+        }
+        assert!(decode(good, AT + 1).is_err());
+    }
+}

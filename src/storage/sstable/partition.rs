@@ -98,9 +98,7 @@ impl PartitionBuilder {
 
     /// A key of the blocks to come, or of the one being written.
     pub(super) fn add_key(&mut self, hash: KeyHash) {
-        if self.filter_bits_per_key > 0 {
-            self.hashes.push(hash);
-        }
+        self.hashes.push(hash);
     }
 
     /// The next block is `length` bytes long as stored.

@@ -140,11 +140,6 @@ impl Parts {
         top.zip(&self.partitions).enumerate().map(move |(p, (at, partition))| (p, at, blocks(partition)))
     }
 
-    /// Whether all partitions can be read, so that no block is missed.
-    pub(super) fn index_is_whole(&self) -> bool {
-        self.top.is_some() && self.partitions.iter().all(Option::is_some)
-    }
-
     /// What separates a block of a partition that can be read from the one before it.
     pub(super) fn separator_before(&self, (p, n): (usize, usize)) -> Option<(&[u8], SeqNo)> {
         match n.checked_sub(1) {
@@ -225,10 +220,9 @@ impl Parts {
             return Vec::new();
         }
         let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(0)];
-        match self.file.read_at(&mut bytes, start) {
-            Ok(len) => bytes.truncate(len),
+        if self.file.read_at(&mut bytes, start).is_err() {
             // Not readable in one piece, and nothing says where the pieces are.
-            Err(_) => bytes.clear(),
+            return vec![Place::Gap { offset: start, length: end - start }];
         }
         let is_block = |stored: &[u8], offset| match frame::open(&Slice::copy_from(stored), self.id, offset) {
             Ok(content) if ranges::is_ranges(&content) => ranges::decode(&content).is_ok(),
@@ -349,7 +343,7 @@ pub(super) fn entries(block: &Block) -> std::result::Result<Vec<Entry>, Malforme
         if !restart && entry.shared != common_prefix(last.0, &key) {
             return Err(Malformed("entry shares less than there is"));
         }
-        if n > 0 && !comes_before(last, (&key, entry.seq)) {
+        if !comes_before(last, (&key, entry.seq)) {
             return Err(Malformed("entries come out of order"));
         }
         if KeyHash::of(&key).tag() != *tag {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::block::common_prefix;
-use super::block_builder::{BlockBuilder, ENTRY_OVERHEAD};
+use super::block_builder::BlockBuilder;
 use super::footer::{self, FOOTER_BYTES, Footer};
 use super::partition::PartitionBuilder;
 use super::properties::Properties;
@@ -120,8 +120,7 @@ impl TableWriter {
             let what = format!("entry \"{}\" seq {seq} comes out of order", key.escape_ascii());
             return Err(Error::corrupt(self.output.name(), what, self.output.position()));
         }
-        let most = self.block.len() + ENTRY_OVERHEAD + key.len() - shared + value.len();
-        if most > self.options.block_bytes && !self.block.is_empty() {
+        if self.block.len_with(key, shared, value) > self.options.block_bytes && !self.block.is_empty() {
             self.close_block(Some(key))?;
         }
         if !same_key {

@@ -1,7 +1,9 @@
 //! Tests of whole tables, and what they share.
 
 mod damage;
+mod forged;
 mod golden;
+mod layout;
 mod memory;
 mod model;
 mod range_tombstones;

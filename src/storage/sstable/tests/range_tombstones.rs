@@ -1,5 +1,6 @@
 //! Range tombstones of a table: they answer as versions do, and a table's bounds have what they cover.
 
+use super::super::salvage::Place;
 use super::*;
 use crate::codec::Slice;
 
@@ -58,6 +59,15 @@ fn they_are_found_without_a_footer_and_told_to_be_lost_if_damaged() {
             assert!(parts.pieces().take(3).all(|piece| matches!(piece, super::super::Piece::Block { .. })));
         }
         assert_eq!(found(&read(&good[..end - 1])), None);
+        // They are no data block, and so none that was lost.
+        let (whole, cut) = (read(&good), read(&good[..end]));
+        assert_eq!((whole.tail_is_lost(), cut.tail_is_lost()), (false, true));
+        let partitions: Vec<_> = whole.partitions_at().map(|(_, at, _)| at).collect();
+        let (first, last) = (partitions[0], partitions[partitions.len() - 1]);
+        let places: Vec<_> = whole.places().into_iter().map(|(place, _)| place).collect();
+        let gap = Place::Gap { offset: first.offset, length: last.end() - first.offset };
+        let carved: Vec<_> = cut.places().into_iter().map(|(place, _)| place).collect();
+        assert_eq!(carved, [&places[..], &[gap]].concat());
         for at in start as usize..end {
             let mut bytes = good.clone();
             bytes[at] ^= 0x10;
