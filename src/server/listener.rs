@@ -31,6 +31,10 @@ const BACKLOG: i32 = 1024;
 /// engine. Only touched pages cost memory: 10,000 of these are 5 GiB of address space and little else.
 const STACK_BYTES: usize = 512 << 10;
 
+/// Descriptors to give up where there are no others. One is enough to send a client away; but what is given up the engine
+/// may take instead, for the few files that it needs to flush and to go on with its log.
+const RESERVED: usize = 8;
+
 /// When nobody can be accepted although somebody waits.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
@@ -42,8 +46,8 @@ pub(crate) struct Listener {
     drainer: Arc<Drainer>,
     shutdown: Shutdown,
     max_clients: usize,
-    /// Given up to greet a client when there is no other descriptor.
-    reserve: Option<File>,
+    /// See [`RESERVED`].
+    reserve: Vec<File>,
     next_id: u64,
 }
 
@@ -73,7 +77,9 @@ impl Listener {
         shutdown: Shutdown,
         max_clients: usize,
     ) -> Listener {
-        Listener { socket, house, clients, drainer, shutdown, max_clients, reserve: reserve(), next_id: 1 }
+        let mut reserve = Vec::new();
+        fill(&mut reserve);
+        Listener { socket, house, clients, drainer, shutdown, max_clients, reserve, next_id: 1 }
     }
 
     /// Starts the thread.
@@ -142,17 +148,24 @@ impl Listener {
         }
     }
 
-    /// Without a descriptor the client that waits cannot be accepted, and it would make `poll` return for ever. So the
-    /// reserve is given up for it, to send it away.
+    /// Without a descriptor the client that waits cannot be accepted, and it would make `poll` return for ever. So a
+    /// reserved one is given up for it, to send it away.
     fn refuse_without_descriptor(&mut self) {
         tracing::warn!(clients = self.clients.len(), "out of file descriptors, refusing a client");
         self.house.environment.rejected_connections.fetch_add(1, Ordering::Relaxed);
-        drop(self.reserve.take());
-        if let Ok(socket) = acceptfrom_with(&self.socket, SocketFlags::CLOEXEC) {
-            refuse(&socket.0, b"-ERR out of file descriptors\r\n");
+        while self.reserve.pop().is_some() {
+            match acceptfrom_with(&self.socket, SocketFlags::CLOEXEC) {
+                Ok((socket, _)) => {
+                    refuse(&socket, b"-ERR out of file descriptors\r\n");
+                    break;
+                }
+                // Somebody was quicker.
+                Err(Errno::MFILE | Errno::NFILE) => {}
+                Err(_) => break,
+            }
         }
-        self.reserve = reserve();
-        if self.reserve.is_none() {
+        fill(&mut self.reserve);
+        if self.reserve.is_empty() {
             self.back_off("cannot accept a client", Errno::MFILE);
         }
     }
@@ -165,8 +178,12 @@ impl Listener {
     }
 }
 
-fn reserve() -> Option<File> {
-    File::open("/dev/null").ok()
+fn fill(reserve: &mut Vec<File>) {
+    while reserve.len() < RESERVED
+        && let Ok(file) = File::open("/dev/null")
+    {
+        reserve.push(file);
+    }
 }
 
 /// One line, readable in both dialects, if it fits; then the socket is closed. What the client has already sent is
