@@ -130,8 +130,10 @@ fn a_scan_walks_both_ways_in_steps_of_any_size_within_any_bounds() {
             _ => &[("b", 1), ("d", 3), ("h", 4), ("j", 5)],
         };
         let bounds = |key: u8| [Bound::Unbounded, Bound::Included(text(key)), Bound::Excluded(text(key))];
-        for lower in (0..12).flat_map(bounds) {
-            for upper in (0..12).flat_map(bounds) {
+        // All of them would take Miri most of an hour.
+        let keys = || (0..12).step_by(if cfg!(miri) { 5 } else { 1 });
+        for lower in keys().flat_map(bounds) {
+            for upper in keys().flat_map(bounds) {
                 let within = |key: &str| {
                     (match &lower {
                         Bound::Unbounded => true,
