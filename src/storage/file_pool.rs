@@ -139,4 +139,13 @@ mod tests {
         assert!(pool.open("no such file").is_err());
         assert!(pool.open("7").is_ok());
     }
+
+    #[test]
+    fn what_is_open_for_reading_takes_no_bytes_and_says_so() {
+        let fs = SimFs::new();
+        fs.create("file").unwrap().write_at(b"content", 0).unwrap();
+        let file = FilePool::with_limit(Arc::new(fs.clone()), 4).open("file").unwrap();
+        assert!(file.write_at(b"other", 0).is_err() && file.sync().is_err());
+        assert_eq!(fs.read_file("file").unwrap(), b"content");
+    }
 }
