@@ -105,3 +105,21 @@ impl Covers {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scan_seeks_after_so_many_entries_in_a_row_that_one_tombstone_hides() {
+        let mut hidden = Hidden::default();
+        let mut enough = |seq, times: u32| {
+            let span = Span { newest: Some(SeqNo(seq)), ..Span::bare() };
+            (0..times).filter(|_| hidden.is_enough(&span)).count()
+        };
+        assert_eq!(enough(5, HIDDEN_BEFORE_SEEK - 1), 0);
+        assert_eq!(enough(7, HIDDEN_BEFORE_SEEK - 1), 0, "another one hides these");
+        assert_eq!(enough(7, 1), 1);
+        assert_eq!(enough(7, 2 * HIDDEN_BEFORE_SEEK), 2);
+    }
+}

@@ -74,6 +74,12 @@ mod tests {
                 let expected = count * quarter / 4;
                 assert!(at.abs_diff(expected) <= count / 20, "{count}: quartile {quarter} is {at}");
             }
+            // Nor does the order matter in which they come.
+            let ascending = of(&mut (0..count));
+            for (quarter, at) in (1..).zip(ascending) {
+                let expected = count * quarter / 4;
+                assert!(at.abs_diff(expected) <= count / 20, "{count}: ascending, quartile {quarter} is {at}");
+            }
         }
     }
 }

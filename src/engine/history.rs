@@ -256,7 +256,7 @@ fn deletes(state: &State, key: &[u8], visible: SeqNo) -> Result<Vec<SeqNo>> {
     for memtable in state.sealed.iter().map(|sealed| &sealed.memtable).chain([&state.active]) {
         gather(&|as_of| memtable.span(key, as_of).newest);
     }
-    for (_, table) in state.version.tables().filter(|(_, table)| table.has_ranges() && table.may_hold(key)) {
+    for (_, table) in state.version.tables().filter(|(_, table)| table.may_hold(key)) {
         let ranges = table.ranges()?;
         gather(&|as_of| ranges.newest(key, as_of));
     }
@@ -276,4 +276,33 @@ fn tables_for(version: &Version, key: &[u8]) -> Vec<Arc<TableHandle>> {
 pub(super) fn restorable(version: Option<KeyVersion>, when: u64, now: u64) -> Option<Found> {
     let KeyVersion { kind, value, .. } = version?;
     alive(kind, || value, when.max(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::{Clock, Error, Options};
+    use crate::fs::SimFs;
+
+    #[test]
+    fn a_walk_that_takes_too_long_is_told_so_and_has_ended() {
+        let now = Arc::new(AtomicU64::new(1_000));
+        let time = now.clone();
+        let options = Options::new().clock(Clock(Arc::new(move || time.load(Ordering::SeqCst)))).stepped();
+        let options = options.history(Duration::from_secs(3600)).snapshot_max_age(Duration::from_secs(1));
+        let db = options.open_on(Arc::new(SimFs::new())).unwrap();
+        for value in 1..=3 {
+            now.fetch_add(100, Ordering::SeqCst);
+            db.put(b"key", &[value]).unwrap();
+        }
+        let mut walk = db.history(b"key").unwrap();
+        assert_eq!(*walk.next().unwrap().unwrap().found.unwrap().value, [3]);
+        now.store(2_301, Ordering::SeqCst);
+        assert!(db.stats().snapshots.is_empty());
+        assert!(matches!(walk.next(), Some(Err(Error::SnapshotExpired))));
+        assert!(walk.next().is_none());
+    }
 }

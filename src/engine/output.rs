@@ -352,4 +352,21 @@ mod tests {
         keep.next_key();
         assert_eq!(keep.version(SeqNo(10), put(Some(1001)), None, || true), Some(put(Some(1001))));
     }
+
+    #[test]
+    fn above_the_last_level_filters_are_larger_and_compression_is_quick() {
+        let options = Options::new().block_bytes(1_000);
+        for (wanted, above) in [
+            (Compression::None, Compression::None),
+            (Compression::Lz4, Compression::Lz4),
+            (Compression::Zstd, Compression::Lz4),
+        ] {
+            for level in 0..LEVELS {
+                let options = table_options(&options.clone().compression(wanted), level);
+                let (bits, compression) = if level == 6 { (10, wanted) } else { (14, above) };
+                assert_eq!((options.filter_bits_per_key, options.compression), (bits, compression), "level {level}");
+                assert_eq!((options.block_bytes, options.partition_bytes), (1_000, 16_000));
+            }
+        }
+    }
 }

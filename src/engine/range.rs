@@ -335,3 +335,44 @@ impl Shared {
         self.state()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Db, Options};
+    use crate::fs::SimFs;
+
+    fn open(disk: &SimFs) -> Db {
+        Options::new().blob_threshold(Some(100)).stepped().open_on(Arc::new(disk.clone())).unwrap()
+    }
+
+    #[test]
+    fn after_a_value_that_cannot_be_read_a_walk_has_ended() {
+        let disk = SimFs::new();
+        let db = open(&disk);
+        for (n, key) in ["a", "b", "c"].iter().enumerate() {
+            db.put(key.as_bytes(), &(0..500).map(|at| (at * 7 + n * at * at) as u8).collect::<Vec<u8>>()).unwrap();
+        }
+        db.flush().unwrap();
+        let blob = crate::fs::Fs::list(&disk).unwrap().into_iter().find(|name| name.ends_with(".blob")).unwrap();
+        let length = disk.read_file(&blob).unwrap().len();
+        disk.corrupt(&blob, length / 2, 1);
+        let read = |entry: Result<Entry>| entry.ok().map(|entry| entry.key[0] as char);
+        let forward: Vec<_> = db.range::<&[u8]>(..).map(read).collect();
+        assert_eq!(forward, [Some('a'), None]);
+        let backward: Vec<_> = db.range::<&[u8]>(..).rev().map(read).collect();
+        assert_eq!(backward, [Some('c'), None]);
+    }
+
+    #[test]
+    fn the_first_scan_seals_a_memtable_only_if_it_is_large() {
+        for (keys, sealed) in [(1, 0), (ORDER_IN_PLACE, 0), (ORDER_IN_PLACE + 1, 1)] {
+            let db = open(&SimFs::new());
+            for n in 0..keys {
+                db.put(format!("{n}").as_bytes(), b"").unwrap();
+            }
+            assert_eq!(db.range::<&[u8]>(..).count(), keys);
+            assert_eq!(db.stats().sealed_memtables, sealed, "{keys} keys");
+        }
+    }
+}

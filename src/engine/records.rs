@@ -344,4 +344,17 @@ mod tests {
             assert_eq!(*records.record(at).version().value, [n as u8; 3000]);
         }
     }
+
+    #[test]
+    fn a_large_value_lies_apart_and_its_space_is_given_back() {
+        let mut records = Records::default();
+        let put = Kind::Put { expires_at: None };
+        let inline = records.add(b"inline", SeqNo(1), put, &[7; INLINE_BYTES]);
+        assert!(matches!(records.record(inline).value, Stored::Inline(_)));
+        let apart = records.add(b"apart", SeqNo(2), put, &[7; INLINE_BYTES + 1]);
+        assert!(matches!(records.record(apart).value, Stored::Large(_)));
+        let bytes = records.bytes();
+        records.remove(apart);
+        assert_eq!(bytes - records.bytes(), INLINE_BYTES + 1);
+    }
 }

@@ -145,7 +145,7 @@ fn deletes_after(state: &State, covered: SeqNo, ranges: &Ranges<'_>) -> Result<b
     if memtables.filter(|memtable| memtable.has_ranges()).any(|memtable| meets(&memtable.ranges())) {
         return Ok(true);
     }
-    for (_, table) in state.version.tables().filter(|(_, table)| table.has_ranges() && table.meta.last_seq > covered) {
+    for (_, table) in state.version.tables().filter(|(_, table)| table.meta.last_seq > covered) {
         if meets(table.ranges()?) {
             return Ok(true);
         }

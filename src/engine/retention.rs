@@ -370,4 +370,18 @@ mod tests {
         retention.give_back(&old);
         assert_eq!(retention.floor(), SeqNo(20));
     }
+
+    #[test]
+    fn what_was_taken_back_was_never_there_at_any_time() {
+        let (now, clock) = clock();
+        let retention = Retention::new(&Options::new().clock(clock).history(Duration::from_secs(1)));
+        retention.begin(SeqNo(5), Some(Times::new(1_000, Moment { seq: SeqNo(5), time: 10_000 })));
+        now.store(10_300, Ordering::SeqCst);
+        assert_eq!(retention.stamp(SeqNo(8)), 10_300);
+        retention.take_back(SeqNo(5));
+        now.store(10_900, Ordering::SeqCst);
+        assert_eq!(retention.acquire_at("".into(), 10_600).unwrap().seq, SeqNo(5));
+        assert_eq!(retention.stamp(SeqNo(6)), 10_900);
+        assert_eq!(retention.time_of(SeqNo(6)), Some(10_900));
+    }
 }

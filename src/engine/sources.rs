@@ -400,3 +400,7 @@ impl Source for TablesSource {
         current!(self, iter => iter.value_bytes())
     }
 }
+
+#[cfg(test)]
+#[path = "sources_tests.rs"]
+mod tests;

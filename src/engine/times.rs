@@ -319,4 +319,30 @@ mod tests {
         assert_eq!(times.stamp(SeqNo(8), 5_004), 5_004);
         assert_eq!(times.unrecorded(SeqNo(9)), Unrecorded { samples: vec![at(8, 5_004)], oldest: None });
     }
+
+    #[test]
+    fn as_many_samples_as_there_may_be_are_exact() {
+        let most = MAX_SAMPLES as u64;
+        let mut times = Times::new(1 << 40, at(0, 0));
+        for n in 1..=most {
+            times.stamp(SeqNo(n), n);
+        }
+        assert_eq!(times.len(), MAX_SAMPLES);
+        assert!((1..=most).step_by(997).all(|n| times.position_at(n, most + 1) == Some(SeqNo(n))));
+        times.stamp(SeqNo(most + 1), most + 1);
+        assert!(times.len() <= MAX_SAMPLES);
+    }
+
+    #[test]
+    fn what_is_taken_back_is_what_comes_after_and_no_more() {
+        let mut times = Times::new(1_000, at(1, 5_000));
+        for (seq, now) in [(2, 5_001), (4, 5_002), (6, 5_003)] {
+            times.stamp(SeqNo(seq), now);
+        }
+        times.take_back(SeqNo(4));
+        assert_eq!([4, 5].map(|seq| times.time_of(SeqNo(seq))), [Some(5_002), None]);
+        assert_eq!(times.position_at(5_003, 5_004), Some(SeqNo(4)));
+        times.take_back(SeqNo(0));
+        assert_eq!((times.oldest(), times.len()), (at(0, 5_000), 0));
+    }
 }

@@ -77,3 +77,30 @@ impl<'a> Values<'a> {
         used.iter().map(|(&file, &used_bytes)| BlobUse { file, file_bytes: length(&file), used_bytes }).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::engine::{Compression, Options};
+    use crate::fs::{Fs, SimFs};
+
+    #[test]
+    fn values_share_blob_files_of_four_times_the_size_of_a_table() {
+        let disk = SimFs::new();
+        let options = Options::new().blob_threshold(Some(100)).table_bytes(2_000).compression(Compression::None);
+        let db = options.stepped().open_on(Arc::new(disk.clone())).unwrap();
+        for n in 0..40 {
+            db.put(format!("{n}").as_bytes(), &[n; 1_000]).unwrap();
+        }
+        db.flush().unwrap();
+        let names = disk.list().unwrap();
+        let files: Vec<usize> = names
+            .iter()
+            .filter(|name| name.ends_with(".blob"))
+            .map(|name| disk.read_file(name).unwrap().len())
+            .collect();
+        assert_eq!(files.len(), 5, "{files:?}");
+        assert!(files.iter().all(|length| (8_000..9_100).contains(length)), "{files:?}");
+    }
+}

@@ -359,4 +359,17 @@ mod tests {
             assert_eq!(&*blob.read(pointer).unwrap(), value);
         }
     }
+
+    #[test]
+    fn a_pointer_has_the_number_of_a_file_and_nothing_behind_it() {
+        let pointer = |file| Pointer { file, stored: Handle { offset: 20, length: 30 }, value_len: 40 };
+        let mut bytes = Vec::new();
+        pointer(FileNumber::LIMIT).encode(&mut bytes);
+        assert_eq!(Pointer::decode(&bytes), Some(pointer(FileNumber::LIMIT)));
+        bytes.push(0);
+        assert_eq!(Pointer::decode(&bytes), None, "something behind it");
+        bytes.clear();
+        pointer(FileNumber(FileNumber::LIMIT.0 + 1)).encode(&mut bytes);
+        assert_eq!(Pointer::decode(&bytes), None, "no file has this number");
+    }
 }

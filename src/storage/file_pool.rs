@@ -156,8 +156,14 @@ mod tests {
         b.len().unwrap();
         let e = pool.open("e").unwrap();
         assert_eq!([&a, &b, &c, &d, &e].map(|file| is_open(file)), [false, true, false, true, true]);
-        for write in [a.write_at(b"no", 0), a.sync()] {
-            assert_eq!(write.unwrap_err().kind(), io::ErrorKind::Unsupported, "it is only read from");
-        }
+    }
+
+    #[test]
+    fn what_is_open_for_reading_takes_no_bytes_and_says_so() {
+        let fs = SimFs::new();
+        fs.create("file").unwrap().write_at(b"content", 0).unwrap();
+        let file = FilePool::with_limit(Arc::new(fs.clone()), 4).open("file").unwrap();
+        assert!(file.write_at(b"other", 0).is_err() && file.sync().is_err());
+        assert_eq!(fs.read_file("file").unwrap(), b"content");
     }
 }

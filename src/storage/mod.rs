@@ -78,3 +78,19 @@ fn read_exact(file: &dyn File, name: &str, buffer: &mut [u8], offset: u64) -> Re
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::testing::MemFile;
+    use super::*;
+
+    #[test]
+    fn a_file_that_ends_too_early_is_damaged_where_it_ends() {
+        let file = MemFile::with(b"0123456789");
+        let mut buffer = [0; 8];
+        read_exact(&*file, "a file", &mut buffer, 2).unwrap();
+        assert_eq!(&buffer, b"23456789");
+        let error = read_exact(&*file, "a file", &mut buffer, 5).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { offset: 10, .. }), "{error}");
+    }
+}

@@ -37,3 +37,22 @@ pub(super) fn read(cursor: &mut Cursor<'_>) -> Option<Moments> {
     }
     Some(moments)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_ascend_up_to_the_last_position_that_there_can_be() {
+        let read_back = |moments: &[(u64, u64)]| {
+            let moments: Moments = moments.iter().map(|&(seq, time)| (SeqNo(seq), time)).collect();
+            let mut out = Vec::new();
+            put(&mut out, &moments);
+            read(&mut Cursor::new(&out)).inspect(|read| assert_eq!(*read, moments)).is_some()
+        };
+        let last = SeqNo::LIMIT.0;
+        assert!(read_back(&[]) && read_back(&[(1, 0)]) && read_back(&[(1, 5), (2, 5), (last, 6)]));
+        assert!(!read_back(&[(last + 1, 6)]), "there is no such position");
+        assert!(!read_back(&[(0, 5)]) && !read_back(&[(7, 5), (7, 6)]), "a position has one time");
+    }
+}

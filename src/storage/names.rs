@@ -86,7 +86,9 @@ mod tests {
 
     #[test]
     fn only_names_that_chronos_writes_are_its_own() {
-        for name in ["CURRENT", "CURRENT.tmp", "000001.wal", "1234567.sst", "000003.manifest", "000014.blob"] {
+        for name in
+            ["CURRENT", "CURRENT.tmp", "000001.wal", "1234567.sst", "000003.manifest", "4611686018427387904.blob"]
+        {
             assert_eq!(FileName::parse(name).unwrap().to_string(), name);
         }
         for name in [
@@ -99,6 +101,7 @@ mod tests {
             "000001.",
             "-00001.sst",
             "18446744073709551615.sst",
+            "4611686018427387905.sst",
         ] {
             assert_eq!(FileName::parse(name), None, "{name}");
         }

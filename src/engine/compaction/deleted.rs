@@ -16,7 +16,7 @@ use crate::engine::version::{TableHandle, Version};
 
 pub(crate) fn pick(version: &Version, floor: SeqNo) -> Option<Task> {
     let mut all = RangeTombstones::default();
-    for (_, table) in version.tables().filter(|(_, table)| table.has_ranges() && table.meta.first_seq <= floor) {
+    for (_, table) in version.tables().filter(|(_, table)| table.meta.first_seq <= floor) {
         // One that cannot be read hides nothing, for now; what is wrong with it is known from here on.
         let Ok(ranges) = table.ranges() else { continue };
         for fragment in ranges.iter() {

@@ -134,3 +134,51 @@ impl Shared {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::engine::{Db, Options};
+    use crate::fs::{Fs, SimFs};
+
+    fn open(disk: &SimFs) -> Db {
+        Options::new().stepped().open_on(Arc::new(disk.clone())).unwrap()
+    }
+
+    #[test]
+    fn compacting_everything_drops_what_nobody_reads_any_more_in_the_last_level_too() {
+        let db = open(&SimFs::new());
+        db.put(b"key", b"1").unwrap();
+        let snapshot = db.snapshot();
+        db.put(b"key", b"2").unwrap();
+        db.compact().unwrap();
+        assert_eq!(db.stats().levels[6].entries, 2);
+        drop(snapshot);
+        db.compact().unwrap();
+        assert_eq!(db.stats().levels[6].entries, 1);
+        let compactions = db.stats().compactions;
+        db.compact().unwrap();
+        assert_eq!(db.stats().compactions, compactions, "there is nothing to do");
+    }
+
+    #[test]
+    fn a_compaction_that_meets_damage_is_no_failure_and_what_meets_none_goes_on() {
+        let disk = SimFs::new();
+        let db = open(&disk);
+        for round in 0..4 {
+            for key in ["a", "b"] {
+                db.put(format!("{key}{round}").as_bytes(), &[round; 100]).unwrap();
+                db.put(key.as_bytes(), &[round; 100]).unwrap();
+            }
+            db.flush().unwrap();
+        }
+        let tables = disk.list().unwrap().into_iter().filter(|name| name.ends_with(".sst"));
+        let newest = tables.max().unwrap();
+        disk.corrupt(&newest, 40, 1);
+        assert!(db.shared().compact_if_due(false).unwrap(), "it finds the damage");
+        while db.shared().compact_if_due(true).unwrap() {}
+        assert_eq!(db.stats().levels[0].tables, 4, "what is older than damage cannot pass it, nor what is newer");
+        assert!(db.compact().is_err(), "somebody who asks is told");
+    }
+}

@@ -13,6 +13,8 @@
 //! A table has a hundred entries unless it says otherwise. With `UPDATE_GOLDEN=1` the tasks are written anew; read the
 //! difference before you commit it.
 
+mod handles;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -309,4 +309,19 @@ mod tests {
             assert!(Index::decode(&bytes[..cut], START).is_err());
         }
     }
+
+    #[test]
+    fn a_separator_is_before_what_follows_it_however_short_that_is() {
+        assert_eq!(separator((b"apple", SeqNo(7)), Some(b"b")), (&b"apple"[..], SeqNo(0)));
+        assert_eq!(separator((b"apple", SeqNo(7)), Some(b"applf")), (&b"apple"[..], SeqNo(0)));
+    }
+
+    #[test]
+    fn a_block_has_room_for_its_checksum_at_least() {
+        for (length, is_whole) in [(0, false), (4, false), (5, true), (6, true)] {
+            let mut bytes = Vec::new();
+            put(&mut bytes, b"key", SeqNo(1), length);
+            assert_eq!(Index::decode(&bytes, START).is_ok(), is_whole, "{length} bytes");
+        }
+    }
 }

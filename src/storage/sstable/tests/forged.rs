@@ -302,6 +302,13 @@ fn a_block_that_no_writer_writes_is_refused() {
     assert_eq!(parse(&sharing), misplaced, "a restart point that shares");
     let whole = [&head[..], &[0, 1, 0, 1, 9, b'a'], &[0, 2, 0, 1, 9, b'a', b'b']].concat();
     assert_eq!(parse(&whole).unwrap().len(), 2);
+
+    // Of one entry any distance is the same, but not every one is allowed.
+    let mut bytes = block_of(&five[..1]);
+    for (shift, is_good) in [(0, true), (7, true), (8, false), (255, false)] {
+        bytes[4] = shift;
+        assert_eq!(parse(&bytes).is_ok(), is_good, "shift {shift}");
+    }
 }
 
 /// A disk that does not read one of its bytes.
