@@ -223,4 +223,15 @@ mod tests {
             assert!(cut == 0 || whole > 0 || !ops.rest().is_empty());
         }
     }
+
+    #[test]
+    fn a_batch_knows_whether_it_deletes_ranges() {
+        let mut batch = WriteBatch::new();
+        assert!(!batch.has_ranges());
+        batch.put(b"a", b"1");
+        batch.delete(b"b");
+        assert!(!batch.has_ranges());
+        batch.delete_range(b"a", Some(b"c"));
+        assert!(batch.has_ranges());
+    }
 }

@@ -107,3 +107,16 @@ pub(crate) fn finish(
     ManifestWriter::create(&*copy.files(), manifest, salt, state).map_err(|failure| failure.error)?;
     copy.publish().map_err(|source| Error::Io { file: path.display().to_string(), what: "finish", source })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::SeqNo;
+
+    #[test]
+    fn the_manifest_of_a_copy_has_a_number_that_no_other_file_gets() {
+        let mut state = [Change::Flushed(SeqNo(5)), Change::NextFile(FileNumber(7))];
+        assert_eq!(number_manifest(&mut state), FileNumber(7));
+        assert_eq!(state, [Change::Flushed(SeqNo(5)), Change::NextFile(FileNumber(8))]);
+    }
+}

@@ -305,4 +305,21 @@ mod tests {
         assert!(matches!(walk.next(), Some(Err(Error::SnapshotExpired))));
         assert!(walk.next().is_none());
     }
+
+    #[test]
+    fn every_change_of_a_key_comes_once_however_many_there_are() {
+        let now = Arc::new(AtomicU64::new(1_000));
+        let time = now.clone();
+        let options = Options::new().clock(Clock(Arc::new(move || time.load(Ordering::SeqCst)))).stepped();
+        let db = options.history(Duration::from_secs(3600)).open_on(Arc::new(SimFs::new())).unwrap();
+        for n in 0..3 * MEMTABLE_STEP {
+            now.fetch_add(1, Ordering::SeqCst);
+            db.put(b"key", &[n as u8]).unwrap();
+            if n == MEMTABLE_STEP - 1 {
+                db.flush().unwrap();
+            }
+        }
+        let told: Vec<u8> = db.history(b"key").unwrap().map(|at| at.unwrap().found.unwrap().value[0]).collect();
+        assert_eq!(told, (0..3 * MEMTABLE_STEP).rev().map(|n| n as u8).collect::<Vec<_>>());
+    }
 }
