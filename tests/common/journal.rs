@@ -55,6 +55,8 @@ pub struct Counts {
     pub refused: u64,
     /// Since the last refusal of anybody.
     pub acknowledged_since: u64,
+    /// Clients that have had a reply.
+    at_work: usize,
     /// Clients that are no longer served.
     pub gone: usize,
     /// One of them has found something wrong.
@@ -197,6 +199,7 @@ impl Journal {
     fn converse(&mut self, addr: &str, tally: &Tally, reads: Reads) {
         let Ok(mut connection) = Connection::open(addr, Dialect::Resp) else { return };
         let mut now = self.now();
+        let first = self.sent.len();
         let mut depth = 1;
         loop {
             let from = self.sent.len();
@@ -218,6 +221,9 @@ impl Journal {
                     }
                 });
                 refused |= was_refused;
+            }
+            if from == first {
+                tally.change(|counts| counts.at_work += 1);
             }
             let looked = self.rng.below((VALUES + COUNTERS) as u64) as usize;
             if !self.look(&mut connection, looked, &now, reads) || stop || sent.is_err() {
@@ -376,15 +382,19 @@ fn show(value: &[u8]) -> String {
     format!("{} ({} bytes)", value[..value.len().min(200)].escape_ascii(), value.len())
 }
 
-/// Lets the clients work until `enough` says so.
+/// Lets the clients work until `enough` says so, which is asked when all have had a reply.
 pub fn work(addr: &str, journals: &mut [Journal], reads: Reads, enough: impl FnOnce(&Tally)) {
     let tally = Tally::default();
+    let clients = journals.len();
     std::thread::scope(|scope| {
         for journal in journals {
             scope.spawn(|| journal.run(addr, &tally, reads));
         }
         // A failed check must not leave the clients at work for ever.
-        let done = catch_unwind(AssertUnwindSafe(|| enough(&tally)));
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            tally.wait(PATIENCE, |counts| counts.at_work + counts.gone >= clients);
+            enough(&tally);
+        }));
         tally.stop();
         done.unwrap_or_else(|panic| resume_unwind(panic));
     });
